@@ -1,0 +1,48 @@
+# make train [DATASET=mars] [MANUAL_DIR=path] [WORKDIR=runs/mars] [ARGS="--preset small"]
+PYTHON ?= python3
+DATASET ?= walkers
+MANUAL_DIR ?=
+WORKDIR ?= runs/$(DATASET)
+DATA_DIR ?= data
+ARGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+MANUAL := $(if $(MANUAL_DIR),--manual-dir "$(MANUAL_DIR)")
+
+.PHONY: train eval data test test-slow lint clean help
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
+
+$(VENV)/.run: pyproject.toml
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[efficientnet]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[efficientnet,dev]"
+	touch $@
+
+train: $(VENV)/.run  ## prepare the data set, train, evaluate
+	$(RUN) -m experiments.train --dataset $(DATASET) --data-dir $(DATA_DIR) $(MANUAL) --workdir $(WORKDIR) $(ARGS)
+
+eval: $(VENV)/.run  ## score the best checkpoint of WORKDIR again
+	$(RUN) -m experiments.evaluate --workdir $(WORKDIR) $(ARGS)
+
+data: $(VENV)/.run  ## prepare DATASET and print its counts
+	$(RUN) -m experiments.prepare --dataset $(DATASET) --data-dir $(DATA_DIR) $(MANUAL) $(ARGS)
+
+test: $(VENV)/.dev  ## the tests
+	$(RUN) -m pytest $(ARGS)
+
+test-slow: $(VENV)/.dev  ## the tests that take minutes each
+	$(RUN) -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.dev  ## ruff: style and formatting
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+clean:  ## remove the environment and what Python left behind; data/ and runs/ stay
+	rm -rf $(VENV) *.egg-info build .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

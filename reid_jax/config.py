@@ -1,0 +1,258 @@
+"""Every setting of the library: frozen dataclasses, the only place with defaults, and presets by name.
+
+Field names are unique across the groups, so the command line spells each of them alone (`--frames 20`).
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+DatasetName = Literal["walkers", "mars", "ilids_vid", "prid2011"]
+BackboneName = Literal["rcn", "small_cnn", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+Protocol = Literal["mars_official", "query_removed", "two_camera", "rcn_first_last"]
+Distance = Literal["euclidean", "cosine", "similarity"]
+PresetName = Literal["paper", "paper_5x5", "default", "small"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which tracklets, and how clips are drawn from them."""
+
+    dataset: DatasetName = "walkers"
+    """The data set."""
+    data_dir: str = "data"
+    """Folder of the prepared data sets."""
+    manual_dir: str | None = None
+    """Folder of the official download (default: the data set's folder in TFDS's manual directory)."""
+    split: int = 0
+    """Which published or seeded split of iLIDS-VID and PRID 2011 (0-9); MARS and walkers have one."""
+    split_order: Literal["test_first", "train_first"] = "test_first"
+    """iLIDS-VID's split file: which half comes first; public code bases differ, the usual reading is test_first."""
+    prid_persons: Literal[178, 200] = 178
+    """PRID 2011: the 178 persons of the published splits, or the paper's 200 with seeded halves."""
+    validation_persons: int = 20
+    """Persons held out of the train split, by seed, to choose the best checkpoint (0: none)."""
+    frames: int = 20
+    """T, the consecutive frames of a training clip; a shorter tracklet is padded and masked."""
+    height: int = 64
+    """Frame height H in pixels, after resizing."""
+    width: int = 32
+    """Frame width W in pixels, after resizing."""
+    mirror: bool = True
+    """Mirror half of the training clips, all frames alike."""
+    crop: float = 0.9
+    """Smallest side of a training clip's crop, as a share of the frame (1: no crop)."""
+    translation: float = 0.05
+    """A training clip is moved by up to this share of the frame's sides (section V.B: 0.05)."""
+    workers: int = 0
+    """Processes that decode frames ahead of the training step (0: threads of the main process)."""
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Frame -> feature cube X_t."""
+
+    backbone: BackboneName = "rcn"
+    """The convolutional network under the recurrence."""
+    endpoint: str = "last"
+    """Which of the backbone's feature maps is X_t: its last one, or a named stage (see its module)."""
+    pretrained: bool = False
+    """Start from published weights; an error when there are none."""
+    fine_tune: Literal["frozen", "last", "whole"] = "whole"
+    """Which part of the backbone is trained (the paper: the whole set of parameters)."""
+    batch_norm: Literal["frozen", "trained"] = "trained"
+    """Whether batch-norm statistics follow the training clips or stay as they were."""
+    backbone_rate: float = 1.0
+    """Multiplier of the learning rate for the backbone."""
+    cache_features: bool = False
+    """Compute a frozen backbone's features once, keep them on disk, and train on them."""
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    """The stacked ConvGRU (Eq. 2, 5)."""
+
+    channels: tuple[int, ...] = (128, 256, 256)
+    """Channels of each layer's hidden state."""
+    input_kernels: tuple[int, ...] = (3, 5, 5)
+    """Side of each layer's input-to-hidden kernel."""
+    state_kernels: tuple[int, ...] = (3, 5, 5)
+    """Side of each layer's hidden-to-hidden kernel."""
+    between: Literal["keep", "halve"] = "keep"
+    """Max-pooling between layers: 3x3 stride 1 keeps the grid, 2x2 stride 2 halves it."""
+    initial: Literal["paper", "scaled"] = "scaled"
+    """Kernels drawn from U[-1, 1] as the paper says, or from U[-1, 1] * sqrt(3 / fan-in)."""
+    formulation: Literal["auto", "spatial", "frequency"] = "auto"
+    """How the recurrence's convolutions are computed; the function is the same."""
+    dropout_between: float = 0.0
+    """Dropout rate on hidden activations on their way to the next layer (the paper: 0.7)."""
+    dropout_top: float = 0.0
+    """Dropout rate on the top layer's activations before temporal pooling (the paper: 0.7)."""
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    """Where and when to look (Eq. 3, 4, 6, 7)."""
+
+    location: Literal["learned", "muted"] = "learned"
+    """Location softmax driven by the previous state, or 1/K^2 everywhere (baseline 9)."""
+    location_hidden: int = 0
+    """Width of a hidden layer before the location softmax (0: none, Eq. 3 as written)."""
+    location_scale: Literal["sum", "mean"] = "mean"
+    """Eq. 4's weights sum to one over the grid as written, or average to one, which keeps the features' scale."""
+    region: Literal["cube", "slice"] = "cube"
+    """What enters the recurrence: the weighted cube (Eq. 4), or its expected slice on a 1x1 grid (FC-GRU)."""
+    pooling: Literal["attention", "average", "max"] = "attention"
+    """Temporal selection of Eq. 6, or the average, or the maximum over the frames."""
+    embedding: Literal["raw", "unit"] = "unit"
+    """Eq. 8's representations as they are, or scaled to unit length."""
+    state_hidden: int = 128
+    """Width of the hidden layer of f_init (Eq. 7)."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Eq. 9."""
+
+    penalty: float = 1.0
+    """Lambda, the coefficient of the location penalty (the paper: 1)."""
+    pairs: Literal["drawn", "cross"] = "cross"
+    """The drawn pairs only (the paper), or every pair of two clips of the mini-batch, both classes weighted alike."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation (section IV.B, V.B)."""
+
+    batch_pairs: int = 10
+    """Pairs in a mini-batch; half of them of one person in two cameras."""
+    steps: int = 1000
+    """Training steps."""
+    learning_rate: float = 1e-3
+    """RMSProp's learning rate (not given in the paper)."""
+    warmup_steps: int = 50
+    """Steps of linear warm-up."""
+    decay: Literal["none", "cosine"] = "cosine"
+    """What the learning rate does after the warm-up."""
+    clip: float = 5.0
+    """Each element of the gradient is clipped to [-clip, clip]."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    log_every: int = 20
+    """Steps between lines of metrics."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints."""
+    validate_every: int = 100
+    """Steps between evaluations on the held-out persons."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """The named protocol and how tracklets are embedded for it."""
+
+    protocol: Protocol = "mars_official"
+    """What is probe, what is gallery, what is skipped."""
+    distance: Distance = "euclidean"
+    """Between embeddings; `similarity` is 1 - s of Eq. 8."""
+    average_precision: Literal["trapezoid", "step"] = "trapezoid"
+    """MARS's official trapezoidal AP, or the step-wise AP of most code bases."""
+    embed_frames: int = 0
+    """Longest clip that is embedded; a longer tracklet gives its first frames (0: the whole tracklet)."""
+    embed_batch: int = 2048
+    """Frames embedded together; clips are bucketed by length and padded to powers of two."""
+    conditions: int = 1
+    """Test-time crop x mirror conditions to average over (1: the plain frame, 2: and its mirror, 10: the paper's)."""
+    conditions_below: int = 128
+    """Only tracklets shorter than this are averaged over the conditions (section V.B: 128)."""
+    probe_block: int = 512
+    """Probes whose distances to the gallery are held at once."""
+    first_last_frames: int = 16
+    """T of `rcn_first_last`: the probe's first and the gallery's last frames."""
+    baselines: bool = True
+    """Score also the untrained network, its backbone's average features, and HSV histograms."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, whole."""
+
+    preset: PresetName = "default"
+    """Where the defaults below come from."""
+    seed: int = 0
+    """Seed of the initialisation, the data order and the held-out persons."""
+    data: DataConfig = field(default_factory=DataConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    recurrent: RecurrentConfig = field(default_factory=RecurrentConfig)
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def __post_init__(self) -> None:
+        for problem in problems(self):
+            raise ValueError(problem)
+
+
+def problems(config: Config) -> list[str]:
+    """What contradicts itself in a configuration: the field, its value and the remedy."""
+    data, backbone, recurrent, train = config.data, config.backbone, config.recurrent, config.train
+    layers = {len(recurrent.channels), len(recurrent.input_kernels), len(recurrent.state_kernels)}
+    even = [kernel for kernel in recurrent.input_kernels + recurrent.state_kernels if kernel < 1 or kernel % 2 == 0]
+    rules = {
+        "channels, input_kernels and state_kernels differ in length: give one of each a layer": len(layers) > 1,
+        f"kernel sides must be odd and positive, not {even}": bool(even),
+        f"batch_pairs is {train.batch_pairs}: half of a mini-batch is positive, so give an even number": train.batch_pairs % 2,
+        f"frames is {data.frames}: a clip has at least one": data.frames < 1,
+        f"crop is {data.crop}: a share of the frame in (0, 1]": not 0 < data.crop <= 1,
+        f"steps is {train.steps}: at least one": train.steps < 1,
+        f"cache_features needs fine_tune=frozen, not {backbone.fine_tune}": (
+            backbone.cache_features and backbone.fine_tune != "frozen"
+        ),
+    }
+    return [text for text, broken in rules.items() if broken]
+
+
+def preset(name: PresetName, dataset: DatasetName) -> Config:
+    """The settings of a preset for a data set: the paper's, ours, or ours at CPU size."""
+    base = {"paper": _paper, "paper_5x5": _paper_5x5, "default": _default, "small": _small}[name](dataset)
+    protocol = "mars_official" if dataset in ("walkers", "mars") else "two_camera"
+    return replace(
+        base,
+        preset=name,
+        data=replace(base.data, dataset=dataset),
+        evaluate=replace(base.evaluate, protocol=protocol),
+    )
+
+
+def _paper(dataset: DatasetName) -> Config:
+    """Sections IV and V.B as written; the kernels of Table II's best variant."""
+    return Config(
+        data=DataConfig(height=224, width=224, validation_persons=0),
+        backbone=BackboneConfig(backbone="efficientnet_lite0", pretrained=True),
+        recurrent=RecurrentConfig(initial="paper", dropout_between=0.7, dropout_top=0.7),
+        attention=AttentionConfig(location_scale="sum", embedding="raw"),
+        loss=LossConfig(penalty=1.0, pairs="drawn"),
+        train=TrainConfig(decay="none", warmup_steps=0),
+        evaluate=EvaluateConfig(conditions=10),
+    )
+
+
+def _paper_5x5(dataset: DatasetName) -> Config:
+    """The same with section V.B's 5x5 kernels throughout."""
+    base = _paper(dataset)
+    return replace(base, recurrent=replace(base.recurrent, input_kernels=(5, 5, 5), state_kernels=(5, 5, 5)))
+
+
+def _default(dataset: DatasetName) -> Config:
+    if dataset == "walkers":
+        return Config(backbone=BackboneConfig(backbone="small_cnn"))
+    return Config(
+        data=DataConfig(height=192, width=96, frames=8),
+        backbone=BackboneConfig(
+            backbone="efficientnet_lite0", endpoint="stride16", pretrained=True, fine_tune="frozen", cache_features=True
+        ),
+    )
+
+
+def _small(dataset: DatasetName) -> Config:
+    base = _default(dataset)
+    return replace(base, recurrent=replace(base.recurrent, channels=(64, 128), input_kernels=(3, 3), state_kernels=(3, 3)))
