@@ -1,0 +1,273 @@
+"""Distances between embeddings, and how well they rank: CMC and average precision.
+
+`Q` probes, `G` gallery tracklets, `E` embedding. Distances are computed on the device, `block` probes at a time: beside
+the embeddings and one transformed copy, no more than two blocks of `block x G` floats exist at once. Positions are
+counted on the host. Of tied gallery tracklets the earlier comes first: a ranking is a function of the distances alone.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from reid_jax.config import Distance
+from reid_jax.protocols import RetrievalTask, matches
+
+Embeddings = Array | np.ndarray
+Scalar = float | np.floating | Array
+Prepared = tuple[Array, Array, Array]
+RANKS = (1, 5, 10, 20)
+
+
+@dataclass(frozen=True)
+class RetrievalResult:
+    """How one gallery was ranked: `cmc[k - 1]` is the share of scored probes with a good match among the first k.
+
+    `first_match` is the rank, from 1, of a probe's first good match. A probe without one in the gallery is skipped: its
+    `average_precision` is nan and its `first_match` 0. `gallery_size` counts every tracklet of the gallery, junk too.
+    """
+
+    cmc: Float[np.ndarray, "G"]
+    mean_ap: float
+    average_precision: Float[np.ndarray, "Q"]
+    first_match: Int[np.ndarray, "Q"]
+    probes_scored: int
+    probes_skipped: int
+    gallery_size: int
+
+
+def score(
+    probes: Float[Embeddings, "Q E"],
+    gallery: Float[Embeddings, "G E"],
+    task: RetrievalTask,
+    distance: Distance,
+    average_precision: str,
+    block: int,
+    v: Float[Embeddings, "E"] | None = None,
+    c: Scalar | None = None,
+) -> RetrievalResult:
+    """CMC and mAP of embeddings that lie in the order of `task.probe_rows` and `task.gallery_rows`.
+
+    `distance` is `euclidean`, `cosine`, or `similarity` (1 - s of Eq. 8, with its `v` and `c`); `average_precision` is
+    one of `AVERAGE_PRECISIONS`. Raises ValueError for embeddings that do not fit the task or are not finite, and where
+    no probe has a good match.
+    """
+    _check_sizes(probes, gallery, task)
+    precision_of = AVERAGE_PRECISIONS[average_precision]
+    precision = np.full(len(probes), np.nan)
+    first_match = np.zeros(len(probes), np.int64)
+    for start, keys in _key_blocks(probes, gallery, distance, block, v, c):
+        for probe, row in enumerate(keys, start):
+            good, junk = matches(task, probe)
+            if len(good):
+                positions = match_positions(row, good, junk)
+                first_match[probe], precision[probe] = positions[0], precision_of(positions)
+    scored = first_match > 0
+    if not scored.any():
+        raise ValueError(
+            f"none of the {len(probes)} probes of {task.protocol} has a match among {len(gallery)} gallery tracklets: "
+            "a match is its person in another camera; check `person` and `camera` of the table"
+        )
+    hits = np.bincount(first_match[scored] - 1, minlength=len(gallery))
+    return RetrievalResult(
+        cmc=np.cumsum(hits) / scored.sum(),
+        mean_ap=float(precision[scored].mean()),
+        average_precision=precision,
+        first_match=first_match,
+        probes_scored=int(scored.sum()),
+        probes_skipped=int((~scored).sum()),
+        gallery_size=len(gallery),
+    )
+
+
+def rank(
+    probes: Float[Embeddings, "Q E"],
+    gallery: Float[Embeddings, "G E"],
+    task: RetrievalTask,
+    distance: Distance,
+    top: int,
+    block: int,
+    v: Float[Embeddings, "E"] | None = None,
+    c: Scalar | None = None,
+) -> Int[np.ndarray, "Q top"]:
+    """The `top` nearest gallery tracklets of each probe, nearest first and junk left out, as rows of the table.
+
+    -1 fills the end of a row where fewer are left. Arguments and errors are those of `score`.
+    """
+    _check_sizes(probes, gallery, task)
+    nearest = np.full((len(probes), top), -1)
+    for start, keys in _key_blocks(probes, gallery, distance, block, v, c):
+        for probe, row in enumerate(keys, start):
+            order = np.argsort(row, kind="stable")
+            kept = order[~np.isin(order, matches(task, probe)[1])][:top]
+            nearest[probe, : len(kept)] = task.gallery_rows[kept]
+    return nearest
+
+
+def distance_matrix(
+    probes: Float[Embeddings, "Q E"],
+    gallery: Float[Embeddings, "G E"],
+    distance: Distance,
+    block: int,
+    v: Float[Embeddings, "E"] | None = None,
+    c: Scalar | None = None,
+) -> Float[np.ndarray, "Q G"]:
+    """All distances at once, in float32: |a - b|, 1 - cos(a, b), or 1 - s of Eq. 8.
+
+    `score` and `rank` sort by a monotone key of these (the square, the square of unit vectors, minus the logit), which
+    still tells apart what the square root and the saturated sigmoid round to one value.
+    """
+    finished = [_FROM_KEY[distance](keys) for _, keys in _key_blocks(probes, gallery, distance, block, v, c)]
+    return np.concatenate([np.asarray(part) for part in finished])
+
+
+def match_positions(
+    distances: Float[np.ndarray, "G"], good: Int[np.ndarray, "good"], junk: Int[np.ndarray, "junk"]
+) -> Int[np.ndarray, "good"]:
+    """Ranks, from 1 and ascending, of the good matches when the gallery is sorted by distance and junk left out.
+
+    Equals a stable sort. A person has a handful of good matches, so counting who lies ahead of each is cheaper.
+    """
+    distances = distances.copy()
+    distances[junk] = np.inf
+    nearer = np.array([np.count_nonzero(distances < distances[row]) for row in good])
+    tied_before = np.array([np.count_nonzero(distances[:row] == distances[row]) for row in good])
+    return np.sort(1 + nearer + tied_before)
+
+
+def trapezoid_average_precision(positions: Int[np.ndarray, "good"]) -> float:
+    """MARS's official AP of ascending ranks p_i: the mean of [(i - 1) / (p_i - 1) + i / p_i] / 2, 0 / 0 being 1."""
+    found = np.arange(1, len(positions) + 1)
+    before = np.where(positions > 1, (found - 1) / np.maximum(positions - 1, 1), 1.0)
+    return float(np.mean((before + found / positions) / 2))
+
+
+def step_average_precision(positions: Int[np.ndarray, "good"]) -> float:
+    """AP of most code bases, of ascending ranks p_i: the mean of i / p_i."""
+    return float(np.mean(np.arange(1, len(positions) + 1) / positions))
+
+
+AVERAGE_PRECISIONS: Mapping[str, Callable[[np.ndarray], float]] = {
+    "trapezoid": trapezoid_average_precision,
+    "step": step_average_precision,
+}
+
+
+def results_record(result: RetrievalResult) -> dict[str, float]:
+    """Rank-1, 5, 10, 20 and mAP in percent, the probes scored and skipped, and the size of the gallery.
+
+    A rank beyond the gallery is read at its end.
+    """
+    record = {f"rank{k}": 100 * float(result.cmc[min(k, len(result.cmc)) - 1]) for k in RANKS}
+    record |= {"map": 100 * result.mean_ap, "probes": result.probes_scored, "skipped": result.probes_skipped}
+    return record | {"gallery": result.gallery_size}
+
+
+def mean_and_std(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of every entry of the splits' `results_record`s, its standard deviation as `<entry>_std`, and `splits`.
+
+    The deviation is that of the given splits (divided by their number), so 0 for a single one.
+    """
+    if not records:
+        raise ValueError("no split to average over")
+    summary = {"splits": float(len(records))}
+    for name in records[0]:
+        values = [record[name] for record in records]
+        summary |= {name: float(np.mean(values)), f"{name}_std": float(np.std(values))}
+    return summary
+
+
+def _check_sizes(probes: Embeddings, gallery: Embeddings, task: RetrievalTask) -> None:
+    for side, embeddings, rows in (("probe", probes, task.probe_rows), ("gallery", gallery, task.gallery_rows)):
+        if len(embeddings) != len(rows):
+            raise ValueError(f"{len(embeddings)} {side} embeddings for the {len(rows)} {side} rows of {task.protocol}")
+
+
+def _key_blocks(
+    probes: Embeddings, gallery: Embeddings, distance: Distance, block: int, v: Embeddings | None, c: Scalar | None
+) -> Iterator[tuple[int, Float[np.ndarray, "block G"]]]:
+    """(first probe, sorting keys of up to `block` probes) over all probes; the last is padded, to compile once."""
+    count = len(probes)
+    if min(count, len(gallery)) == 0:
+        raise ValueError(f"nothing to rank: {count} probes, {len(gallery)} gallery tracklets")
+    block = min(block, count)
+    left, right, offset = _prepare(_finite(probes, "probe"), _finite(gallery, "gallery"), distance, v, c)
+    left = jnp.pad(left, ((0, -count % block), (0, 0)))
+    following = _keys(left, right, offset, 0, block, distance)
+    for start in range(0, count, block):
+        current = following
+        if start + block < count:  # the device computes this one while the host ranks the current one
+            following = _keys(left, right, offset, start + block, block, distance)
+        keys = np.asarray(current)[: count - start]
+        if not np.isfinite(keys).all():
+            raise ValueError(f"{distance} distances overflow float32: scale the embeddings down")
+        yield start, keys
+
+
+def _finite(embeddings: Embeddings, side: str) -> Float[Array, "N E"]:
+    embeddings = jnp.asarray(embeddings, jnp.float32)
+    if broken := int(jnp.sum(~jnp.isfinite(embeddings).all(axis=1))):
+        raise ValueError(f"{broken} of {len(embeddings)} {side} embeddings are not finite: the training diverged")
+    return embeddings
+
+
+def _prepare(
+    probes: Float[Array, "Q E"],
+    gallery: Float[Array, "G E"],
+    distance: Distance,
+    v: Embeddings | None,
+    c: Scalar | None,
+) -> Prepared:
+    """Both sides and an offset, such that one matrix product gives a block of keys."""
+    if distance == "similarity":
+        if v is None or c is None:
+            raise ValueError("the distance `similarity` needs v and c of Eq. 8")
+        return probes * jnp.asarray(v, jnp.float32), gallery, jnp.asarray(c, jnp.float32)
+    if distance == "cosine":
+        probes, gallery = _unit_rows(probes, "probe"), _unit_rows(gallery, "gallery")
+    return _centred(probes, gallery)
+
+
+@jax.jit
+def _centred(probes: Float[Array, "Q E"], gallery: Float[Array, "G E"]) -> Prepared:
+    """Both sides less the gallery's mean, and the gallery's squared norms.
+
+    |a|^2 + |b|^2 - 2ab cancels badly where embeddings share a large mean, and distances do not see a common shift.
+    """
+    mean = gallery.mean(axis=0)
+    return probes - mean, gallery - mean, jnp.square(gallery - mean).sum(axis=1)
+
+
+def _unit_rows(embeddings: Float[Array, "N E"], side: str) -> Float[Array, "N E"]:
+    norms = jnp.linalg.norm(embeddings, axis=1, keepdims=True)
+    if zeros := int((norms == 0).sum()):
+        raise ValueError(f"{zeros} of {len(embeddings)} {side} embeddings are zero and have no cosine: use euclidean")
+    return embeddings / norms
+
+
+@partial(jax.jit, static_argnames=("block", "distance"))
+def _keys(
+    left: Float[Array, "P E"],
+    right: Float[Array, "G E"],
+    offset: Array,
+    start: int | Array,
+    block: int,
+    distance: Distance,
+) -> Float[Array, "block G"]:
+    """What is sorted by: the squared distance |a|^2 + |b|^2 - 2ab, or minus the logit of Eq. 8."""
+    rows = jax.lax.dynamic_slice_in_dim(left, start, block)
+    products = jnp.matmul(rows, right.T, precision=jax.lax.Precision.HIGHEST)
+    if distance == "similarity":
+        return -(products + offset)
+    return jnp.maximum(jnp.square(rows).sum(axis=1, keepdims=True) + offset - 2 * products, 0)
+
+
+_FROM_KEY: Mapping[str, Callable[[Array], Array]] = {
+    "euclidean": jnp.sqrt,
+    "cosine": lambda squares: squares / 2,
+    "similarity": jax.nn.sigmoid,
+}
