@@ -1,0 +1,102 @@
+"""Encoded frames -> a clip of pixels, on the host: decode, crop, move, resize, mirror."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from reid_jax.sampling import WHOLE, Augmentation
+
+
+def corner_crops(crop: float) -> tuple[Augmentation, ...]:
+    """The crops in the four corners of a frame, `crop` its share of the frame's sides."""
+    return tuple(replace(WHOLE, side=crop, top=top, left=left) for top in (0.0, 1.0) for left in (0.0, 1.0))
+
+
+def evaluation_conditions(conditions: int, crop: float) -> tuple[Augmentation, ...]:
+    """The crop x mirror conditions that a test clip is averaged over (section V.B).
+
+    Args:
+        conditions: 1 (the whole frame), 2 (and its mirror) or 10 (centre and corner crops, each plain and mirrored).
+        crop: sides of the ten conditions' crops, as a share of the frame's sides.
+
+    Raises:
+        ValueError: another number of conditions.
+    """
+    if conditions not in (1, 2, 10):
+        raise ValueError(f"conditions is {conditions}; it can be 1 (plain), 2 (and mirrored) or 10 (5 crops x mirror)")
+    centre = replace(WHOLE, side=crop, top=0.5, left=0.5)
+    crops = (centre, *corner_crops(crop)) if conditions == 10 else (WHOLE,)
+    both = tuple(replace(place, mirror=mirror) for place in crops for mirror in (False, True))
+    return both[:conditions]
+
+
+def decode_clip(
+    encoded: Sequence[bytes],
+    start: int,
+    count: int,
+    height: int,
+    width: int,
+    augmentation: Augmentation,
+    name: str,
+) -> UInt8[np.ndarray, "T H W 3"]:
+    """Decodes frames `start` to `start + count` of a tracklet, T = `count`; RGB, the other frames are left encoded.
+
+    Args:
+        encoded: every frame of the tracklet, as JPEG or PNG.
+        start: first frame, counted from 0.
+        count: how many frames.
+        height: H in pixels.
+        width: W in pixels.
+        augmentation: done to every frame alike (`sampling.WHOLE`: resized only).
+        name: what errors call the tracklet.
+
+    Raises:
+        ValueError: the tracklet has fewer frames, or one of them cannot be decoded.
+    """
+    if start < 0 or start + count > len(encoded):
+        raise ValueError(
+            f"tracklet {name} has {len(encoded)} frames, not {start + count} as its table says; prepare the data again"
+        )
+    clip = np.empty((count, height, width, 3), np.uint8)
+    for t in range(count):
+        image = _decode(encoded[start + t], name, start + t)
+        clip[t] = augment(image, height, width, augmentation)
+    return clip
+
+
+def augment(
+    image: UInt8[np.ndarray, "h w 3"], height: int, width: int, augmentation: Augmentation
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Cuts the augmentation's box out of an image (whole pixels), resizes it to H x W and mirrors it."""
+    tall, wide = image.shape[:2]
+    box_height, box_width = max(1, round(augmentation.side * tall)), max(1, round(augmentation.side * wide))
+    top = round(augmentation.top * (tall - box_height) - augmentation.down * tall)
+    left = round(augmentation.left * (wide - box_width) - augmentation.right * wide)
+    above, below = max(0, -top), max(0, top + box_height - tall)
+    before, behind = max(0, -left), max(0, left + box_width - wide)
+    if above or below or before or behind:
+        image = cv2.copyMakeBorder(image, above, below, before, behind, cv2.BORDER_REPLICATE)
+    top, left = top + above, left + before
+    resized = _resize(image[top : top + box_height, left : left + box_width], height, width)
+    return resized[:, ::-1] if augmentation.mirror else resized
+
+
+def _resize(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "H W 3"]:
+    shrinks = image.shape[0] / height, image.shape[1] / width
+    # Bilinear weights reach two pixels: enough down to half the size, where they equal the area's mean. Below that
+    # only the area's mean sees every pixel; it costs five times as much, and is no filter for enlarging.
+    area = max(shrinks) > 2 and min(shrinks) >= 1
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if area else cv2.INTER_LINEAR)
+
+
+def _decode(data: bytes, name: str, frame: int) -> UInt8[np.ndarray, "h w 3"]:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+    if image is None:
+        raise ValueError(
+            f"frame {frame} of tracklet {name} (counted from 0, {len(data)} bytes) is no whole JPEG or PNG image; "
+            "replace the file it came from and prepare the data set again"
+        )
+    return image

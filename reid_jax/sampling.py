@@ -1,0 +1,159 @@
+"""Drawing training pairs: which persons, cameras, tracklets and frames, and one augmentation per clip (section V.B).
+
+Pair i follows from (seed, i) alone, so the data order is the same whatever reads it, and can be entered anywhere.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from reid_jax.tracklets import DISTRACTOR, TrackletTable
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to every frame of a clip alike: cut a box, move it, stretch it to the clip's size, mirror it."""
+
+    mirror: bool
+    side: float
+    """Sides of the box as a share of the frame's sides, in (0, 1]."""
+    top: float
+    left: float
+    """Where the box lies in the room it has: 0 at the top (left), 1 at the bottom (right)."""
+    down: float
+    right: float
+    """How far the content moves, as a share of the frame's sides; the frame's edge is repeated behind it."""
+
+
+WHOLE = Augmentation(mirror=False, side=1.0, top=0.0, left=0.0, down=0.0, right=0.0)
+
+
+@dataclass(frozen=True)
+class ClipDraw:
+    """`count` consecutive frames of the tracklet in row `row`, from frame `start` (counted from 0)."""
+
+    row: int
+    start: int
+    count: int
+    augmentation: Augmentation
+
+
+@dataclass(frozen=True)
+class PairDraw:
+    """Two clips, whether they show the same person, and each one's person, counted from 0 among the train persons."""
+
+    clips: tuple[ClipDraw, ClipDraw]
+    same: bool
+    persons: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PairIndex:
+    """A table's P persons, arranged for drawing: `rows[p][c]` are person p's tracklets in camera `cameras[p][c]`."""
+
+    person: Int[np.ndarray, "P"]
+    cameras: tuple[tuple[int, ...], ...]
+    rows: tuple[tuple[Int[np.ndarray, "_"], ...], ...]
+    length: Int[np.ndarray, "N"]
+    paired: Int[np.ndarray, "M"]
+    """The persons seen in two cameras or more, the only ones that a positive pair can show."""
+
+    @property
+    def single_camera(self) -> int:
+        """How many persons are seen in one camera only: no positive pair shows them, negative pairs do."""
+        return len(self.person) - len(self.paired)
+
+
+def index_pairs(table: TrackletTable) -> PairIndex:
+    """Arranges a table for `draw_pair`, leaving out junk and distractors.
+
+    Raises:
+        ValueError: a tracklet has no frames, or the table allows no positive or no negative pair.
+    """
+    identified = np.flatnonzero(table.person > DISTRACTOR)
+    empty = identified[table.length[identified] < 1]
+    if len(empty):
+        raise ValueError(f"tracklet {table.name[empty[0]]} has no frames; prepare the data set again")
+    persons = np.unique(table.person[identified])
+    cameras, rows = [], []
+    for person in persons:
+        own = identified[table.person[identified] == person]
+        seen = np.unique(table.camera[own])
+        cameras.append(tuple(int(camera) for camera in seen))
+        rows.append(tuple(own[table.camera[own] == camera] for camera in seen))
+    paired = np.array([p for p, seen in enumerate(cameras) if len(seen) > 1], np.int64)
+    if len(paired) == 0 or len(persons) < 2:
+        raise ValueError(
+            f"no training pairs can be drawn from {len(table)} tracklets of {len(persons)} persons, {len(paired)} of "
+            "them seen in two cameras: a positive pair needs one person in two cameras, a negative pair two persons"
+        )
+    return PairIndex(persons, tuple(cameras), tuple(rows), table.length, paired)
+
+
+def draw_pair(
+    index: PairIndex, seed: int, i: int, frames: int, mirror: bool, crop: float, translation: float
+) -> PairDraw:
+    """Draws training pair i: positive for even i, negative for odd i.
+
+    Persons are drawn uniformly, then two cameras (different ones, unless a negative pair has no such choice), then a
+    tracklet in each, then `frames` consecutive frames of it, or all of a shorter one.
+
+    Args:
+        index: the persons to draw from.
+        seed: seed of the data order, not negative.
+        i: number of the pair, not negative.
+        frames: T, the longest clip.
+        mirror: whether half of the clips are mirrored.
+        crop: smallest side of a clip's crop, as a share of the frame.
+        translation: largest translation, as a share of the frame's sides.
+    """
+    generator = np.random.default_rng([seed, i])
+    same = i % 2 == 0
+    places = _one_person(index, generator) if same else _two_persons(index, generator)
+    first, second = (
+        _draw_clip(index, generator, person, camera, frames, mirror, crop, translation) for person, camera in places
+    )
+    return PairDraw((first, second), same, (places[0][0], places[1][0]))
+
+
+def _one_person(index: PairIndex, generator: np.random.Generator) -> list[tuple[int, int]]:
+    person = int(generator.choice(index.paired))
+    first, second = generator.choice(len(index.cameras[person]), size=2, replace=False)
+    return [(person, int(first)), (person, int(second))]
+
+
+def _two_persons(index: PairIndex, generator: np.random.Generator) -> list[tuple[int, int]]:
+    first, second = (int(person) for person in generator.choice(len(index.person), size=2, replace=False))
+    every = [(a, b) for a in range(len(index.cameras[first])) for b in range(len(index.cameras[second]))]
+    across = [(a, b) for a, b in every if index.cameras[first][a] != index.cameras[second][b]]
+    choices = across or every
+    a, b = choices[generator.integers(len(choices))]
+    return [(first, a), (second, b)]
+
+
+def _draw_clip(
+    index: PairIndex,
+    generator: np.random.Generator,
+    person: int,
+    camera: int,
+    frames: int,
+    mirror: bool,
+    crop: float,
+    translation: float,
+) -> ClipDraw:
+    row = int(generator.choice(index.rows[person][camera]))
+    length = int(index.length[row])
+    count = min(frames, length)
+    start = int(generator.integers(length - count + 1))
+    # Every number is drawn whatever the settings, so that changing one of them leaves the others' draws alone.
+    turn, side, top, left, down, right = (float(number) for number in generator.random(6))
+    augmentation = Augmentation(
+        mirror=mirror and turn < 0.5,
+        side=crop + (1 - crop) * side,
+        top=top,
+        left=left,
+        down=translation * (2 * down - 1),
+        right=translation * (2 * right - 1),
+    )
+    return ClipDraw(row, start, count, augmentation)

@@ -1,0 +1,148 @@
+"""Pairs: balance, persons and cameras, clips within their tracklets, reproducible draws."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from reid_jax.sampling import draw_pair, index_pairs
+from reid_jax.tracklets import DISTRACTOR, JUNK, TrackletTable
+
+# (person, camera, length): 9 and 5 are seen in one camera only, 7 has many tracklets in camera 1.
+ROWS = [
+    (7, 1, 30),
+    (7, 1, 5),
+    (7, 1, 8),
+    (7, 1, 9),
+    (7, 2, 21),
+    (3, 2, 1),
+    (3, 4, 40),
+    (8, 1, 20),
+    (8, 2, 19),
+    (8, 3, 50),
+    (9, 2, 12),
+    (5, 2, 7),
+    (JUNK, 1, 9),
+    (DISTRACTOR, 2, 9),
+]
+FRAMES = 20
+
+
+def table_of(rows):
+    person, camera, length = (np.array(column) for column in zip(*rows, strict=True))
+    return TrackletTable(person, camera, length, np.zeros(len(rows), bool), [f"t{row}" for row in range(len(rows))])
+
+
+def draws(count, seed=0, rows=ROWS, mirror=True, crop=0.9, translation=0.05):
+    index = index_pairs(table_of(rows))
+    return [draw_pair(index, seed, i, FRAMES, mirror, crop, translation) for i in range(count)]
+
+
+def test_every_even_run_of_pairs_is_half_positive():
+    same = [pair.same for pair in draws(40)]
+    for start in range(30):
+        assert sum(same[start : start + 10]) == 5
+
+
+def test_positive_pairs_show_one_person_in_two_cameras():
+    for pair in draws(400):
+        (first, second) = (ROWS[clip.row] for clip in pair.clips)
+        assert pair.same == (first[0] == second[0])
+        if pair.same:
+            assert first[1] != second[1]
+
+
+def test_negative_pairs_cross_cameras_where_they_can():
+    alone = {9, 5}
+    seen_alone = False
+    for pair in draws(2000):
+        first, second = (ROWS[clip.row] for clip in pair.clips)
+        if pair.same:
+            continue
+        if {first[0], second[0]} == alone:
+            seen_alone = True
+            assert first[1] == second[1] == 2
+        else:
+            assert first[1] != second[1]
+    assert seen_alone
+
+
+def test_junk_and_distractors_are_never_drawn_and_persons_count_from_zero():
+    persons = [3, 5, 7, 8, 9]
+    for pair in draws(500):
+        for clip, person in zip(pair.clips, pair.persons, strict=True):
+            assert ROWS[clip.row][0] == persons[person]
+
+
+def test_persons_are_drawn_uniformly_whatever_their_number_of_tracklets():
+    pairs = draws(6000)
+    positive = Counter(pair.persons[0] for pair in pairs if pair.same)
+    negative = Counter(person for pair in pairs if not pair.same for person in pair.persons)
+    assert set(positive) == {0, 2, 3}
+    for counts, expected in ((positive, 3000 / 3), (negative, 6000 / 5)):
+        np.testing.assert_allclose(list(counts.values()), expected, rtol=0.1)
+
+
+def test_single_camera_persons_are_counted():
+    assert index_pairs(table_of(ROWS)).single_camera == 2
+
+
+def test_both_orders_of_cameras_occur():
+    cameras = {tuple(ROWS[clip.row][1] for clip in pair.clips) for pair in draws(200) if pair.persons == (0, 0)}
+    assert cameras == {(2, 4), (4, 2)}
+
+
+def test_clips_lie_within_their_tracklets_and_start_anywhere():
+    starts = set()
+    for pair in draws(1000):
+        for clip in pair.clips:
+            length = ROWS[clip.row][2]
+            assert clip.count == min(length, FRAMES)
+            assert 0 <= clip.start <= length - clip.count
+            if length == 30:
+                starts.add(clip.start)
+    assert starts == set(range(11))
+
+
+def test_augmentations_fill_their_ranges():
+    records = [clip.augmentation for pair in draws(1000, crop=0.8) for clip in pair.clips]
+    assert 0.45 < np.mean([record.mirror for record in records]) < 0.55
+    for name, low, high in (("side", 0.8, 1), ("top", 0, 1), ("left", 0, 1), ("down", -0.05, 0.05)):
+        values = np.array([getattr(record, name) for record in records])
+        assert low <= values.min() < low + 0.02 * (high - low)
+        assert high - 0.02 * (high - low) < values.max() <= high
+
+
+def test_settings_switch_augmentations_off_and_leave_the_other_draws_alone():
+    for plain, full in zip(draws(50, mirror=False, crop=1.0, translation=0.0), draws(50), strict=True):
+        for clip, other in zip(plain.clips, full.clips, strict=True):
+            assert (clip.row, clip.start) == (other.row, other.start)
+            assert not clip.augmentation.mirror and clip.augmentation.side == 1
+            assert clip.augmentation.down == clip.augmentation.right == 0
+            assert clip.augmentation.top == other.augmentation.top
+
+
+def test_the_two_clips_of_a_pair_are_augmented_apart():
+    assert all(pair.clips[0].augmentation != pair.clips[1].augmentation for pair in draws(50))
+
+
+def test_a_pair_follows_from_seed_and_number_alone():
+    index = index_pairs(table_of(ROWS))
+    forward = draws(30)
+    backward = [draw_pair(index, 0, i, FRAMES, True, 0.9, 0.05) for i in reversed(range(30))]
+    assert forward == backward[::-1]
+    assert forward != draws(30, seed=1)
+    assert len({repr(pair) for pair in forward}) == 30
+
+
+@pytest.mark.parametrize(
+    "rows", [[(1, 1, 5), (2, 2, 5), (3, 1, 5)], [(1, 1, 5), (1, 2, 5)], [(0, 1, 5), (0, 2, 5), (-1, 3, 5)]]
+)
+def test_no_possible_pair_is_an_error_that_says_why(rows):
+    with pytest.raises(ValueError, match="a positive pair needs one person in two cameras"):
+        index_pairs(table_of(rows))
+
+
+def test_a_tracklet_without_frames_is_named():
+    with pytest.raises(ValueError, match="tracklet t1 has no frames"):
+        index_pairs(table_of([(1, 1, 5), (1, 2, 0), (2, 1, 3)]))
