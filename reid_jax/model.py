@@ -1,0 +1,166 @@
+"""The encoder of one clip (Eq. 1-7), the Siamese pair and its similarity (Eq. 8).
+
+Axes: `N` clips, `T` frames, `H W` frame, `Kh Kw` grid, `D` features, `C` hidden channels, `E` embedding. Everything
+here is of one clip and its explicit parameters; clips and pairs are mapped by `jax.vmap`, and only the backbone sees
+all frames of all clips as one batch.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt8
+
+from reid_jax import attention, recurrent
+from reid_jax.config import AttentionConfig, Config, RecurrentConfig
+
+Parameters = dict[str, Any]
+
+
+class Encoding(NamedTuple):
+    """What the network makes of one clip."""
+
+    embedding: Float[Array, "E"]
+    """h-bar, flattened (Eq. 6)."""
+    locations: Float[Array, "T Kh Kw"]
+    """m_t: where it looked; each frame's map sums to one."""
+    selection: Float[Array, "T"]
+    """alpha_t: when it looked; sums to one over the valid frames."""
+    states: Float[Array, "T Ks1 Ks2 C"]
+    """h_t of the top layer, before dropout."""
+
+
+def initialise_head(key: PRNGKeyArray, cube: tuple[int, int, int], config: Config) -> Parameters:
+    """Parameters of everything behind the backbone, for feature cubes [Kh, Kw, D]."""
+    keys = jax.random.split(key, 4)
+    grid, hidden = recurrent_grids(cube[:2], config.attention, config.recurrent), sum(config.recurrent.channels)
+    size = grid[-1][0] * grid[-1][1] * config.recurrent.channels[-1]
+    first = jax.random.normal(keys[1], (cube[2], config.attention.state_hidden)) * cube[2] ** -0.5
+    second = jax.random.normal(keys[2], (config.attention.state_hidden, hidden)) * config.attention.state_hidden**-0.5
+    width = config.attention.location_hidden
+    return {
+        "recurrent": recurrent.initialise(keys[0], cube[2], config.recurrent),
+        "initial_state": {"first": first, "second": second, "bias": jnp.zeros(hidden)},
+        "location": attention.initialise_location(keys[3], size, cube[0] * cube[1], width),
+        "selection": jnp.zeros(size),
+        "similarity": initial_similarity(size, config.attention.embedding),
+    }
+
+
+def initial_similarity(size: int, embedding: str) -> Parameters:
+    """v and c of Eq. 8, chosen so that the first logits of equal and of unlike clips lie a few units apart."""
+    if embedding == "unit":
+        return {"v": jnp.full(size, 16.0), "c": jnp.full((), -8.0)}
+    return {"v": jnp.full(size, size**-0.5), "c": jnp.zeros(())}
+
+
+def recurrent_grids(
+    grid: tuple[int, int], attention_config: AttentionConfig, config: RecurrentConfig
+) -> list[tuple[int, int]]:
+    """The grid of each recurrent layer's state, for features on `grid`."""
+    start = (1, 1) if attention_config.region == "slice" else grid
+    return recurrent.layer_grids(start, len(config.channels), config.between)
+
+
+def initial_states(
+    parameters: Parameters, features: Float[Array, "T Kh Kw D"], mask: Bool[Array, "T"], config: Config
+) -> tuple[Float[Array, "Ks1 Ks2 C"], ...]:
+    """h_0 = f_init of the features' mean over valid frames and locations (Eq. 7), a state a layer."""
+    weights = attention.uniform_weights(mask)
+    mean = jnp.einsum("t,tijd->d", weights, features) / (features.shape[1] * features.shape[2])
+    hidden = jnp.tanh(mean @ parameters["first"]) @ parameters["second"] + parameters["bias"]
+    channels = config.recurrent.channels
+    parts = jnp.split(jnp.tanh(hidden), [sum(channels[: i + 1]) for i in range(len(channels) - 1)])
+    grids = recurrent_grids(features.shape[1:3], config.attention, config.recurrent)
+    return tuple(jnp.broadcast_to(part, (*grid, part.size)) for part, grid in zip(parts, grids, strict=True))
+
+
+def unroll(
+    parameters: Parameters,
+    features: Float[Array, "T Kh Kw D"],
+    mask: Bool[Array, "T"],
+    config: Config,
+    key: PRNGKeyArray | None,
+) -> tuple[Float[Array, "T Kh Kw"], Float[Array, "T Ks1 Ks2 C"]]:
+    """Locations and top states of all frames: m_t from h_{t-1}, x_t = m_t X_t, stacked ConvGRU (Eq. 2-5).
+
+    A masked frame changes no state, so padding never changes what follows or the result.
+    """
+    grid = features.shape[1:3]
+    grids = recurrent_grids(grid, config.attention, config.recurrent)
+    products = recurrent.choose_products(config.recurrent.formulation)
+    layers = [products(kernels, size) for kernels, size in zip(parameters["recurrent"], grids, strict=True)]
+
+    def step(states, inputs):
+        cube, valid, number = inputs
+        if config.attention.location == "muted":
+            locations = attention.muted_locations(grid)
+        else:
+            locations = attention.location_softmax(parameters["location"], states[-1], grid)
+        x = attention.attend(locations, cube, config.attention.location_scale, config.attention.region)
+        frame_key = None if key is None else jax.random.fold_in(key, number)
+        new_states = recurrent.step(layers, x, states, config.recurrent, frame_key)
+        states = tuple(jnp.where(valid, new, old) for new, old in zip(new_states, states, strict=True))
+        return states, (locations, states[-1])
+
+    start = initial_states(parameters["initial_state"], features, mask, config)
+    return jax.lax.scan(step, start, (features, mask, jnp.arange(mask.size)))[1]
+
+
+def encode(
+    parameters: Parameters,
+    features: Float[Array, "T Kh Kw D"],
+    mask: Bool[Array, "T"],
+    config: Config,
+    key: PRNGKeyArray | None = None,
+) -> Encoding:
+    """One clip's embedding and attention (Eq. 1-7). With a key, dropout is on: training."""
+    features = features.astype(jnp.float32)
+    locations, states = unroll(parameters, features, mask, config, key)
+    top_key = None if key is None else jax.random.fold_in(key, mask.size)
+    dropped = recurrent.dropout(states, config.recurrent.dropout_top, top_key)
+    if config.attention.pooling == "attention":
+        selection = attention.temporal_weights(parameters["selection"], dropped, mask)
+    else:
+        selection = attention.uniform_weights(mask)
+    if config.attention.pooling == "max":
+        pooled = attention.pool_maximum(dropped, mask)
+    else:
+        pooled = jnp.einsum("t,tijc->ijc", selection, dropped)
+    embedding = pooled.reshape(-1)
+    if config.attention.embedding == "unit":
+        embedding = embedding * jax.lax.rsqrt(jnp.sum(jnp.square(embedding)) + 1e-12)
+    return Encoding(embedding, locations, selection, states)
+
+
+def similarity_logit(
+    parameters: Parameters, first: Float[Array, "E"], second: Float[Array, "E"]
+) -> Float[Array, ""]:
+    """v^T diag(h_a h_b^T) + c, the argument of Eq. 8's sigmoid; symmetric in the two clips."""
+    return jnp.sum(parameters["v"] * (first * second)) + parameters["c"]
+
+
+def similarity(parameters: Parameters, first: Float[Array, "E"], second: Float[Array, "E"]) -> Float[Array, ""]:
+    """s of Eq. 8, in (0, 1)."""
+    return jax.nn.sigmoid(similarity_logit(parameters, first, second))
+
+
+def repeat_valid(frames: Array, mask: Bool[Array, "N T"]) -> Array:
+    """Padding replaced by the clip's own frames from its start, so that batch statistics see real frames only."""
+    length = jnp.maximum(mask.sum(1, keepdims=True), 1)
+    return jax.vmap(lambda clip, index: clip[index])(frames, jnp.arange(mask.shape[1]) % length)
+
+
+def extract(
+    backbone: nn.Module, variables: Parameters, frames: UInt8[Array, "N T H W 3"], mask: Bool[Array, "N T"], train: bool
+) -> tuple[Float[Array, "N T Kh Kw D"], Parameters]:
+    """X_t of every frame (Eq. 1), all clips as one batch, and the batch statistics after it."""
+    pixels = repeat_valid(frames, mask) if train else frames
+    pixels = pixels.reshape(-1, *frames.shape[2:]).astype(jnp.float32)
+    if train:
+        features, changed = backbone.apply(variables, pixels, train=True, mutable=["batch_stats"])
+        statistics = changed.get("batch_stats", {})
+    else:
+        features, statistics = backbone.apply(variables, pixels, train=False), variables.get("batch_stats", {})
+    return features.reshape(*frames.shape[:2], *features.shape[1:]), statistics

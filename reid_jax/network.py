@@ -1,0 +1,114 @@
+"""The whole network: backbone, head and their variables; clips in, encodings out.
+
+`variables` is one pytree: {"backbone": params, "head": params of `model`, "batch_stats": running statistics}.
+Axes: `N` clips, `B` pairs, `T` frames, `H W` frame, `Kh Kw` grid, `D` features.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from reid_jax import backbones, model
+from reid_jax.config import Config
+from reid_jax.model import Encoding, Parameters
+
+Batch = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is fixed about a network: hashable, a static argument of the compiled functions."""
+
+    config: Config
+    backbone: nn.Module
+    cube: tuple[int, int, int]
+    """Shape of X_t: [Kh, Kw, D]."""
+
+
+def build(config: Config) -> Network:
+    """The network of a configuration, without variables."""
+    backbone = backbones.build(config.backbone)
+    frame = jax.ShapeDtypeStruct((1, config.data.height, config.data.width, 3), jnp.float32)
+    cube = jax.eval_shape(lambda pixels: backbone.init_with_output(jax.random.key(0), pixels, train=False)[0], frame).shape[1:]
+    return Network(config, backbone, cube)
+
+
+def initialise(network: Network, key: PRNGKeyArray) -> Parameters:
+    """First variables, with published backbone weights where `pretrained` says so.
+
+    Raises:
+        ValueError: there are no published weights, or a tensor of them is missing or of another shape.
+    """
+    config = network.config
+    key_backbone, key_head = jax.random.split(key)
+    frame = jnp.zeros((1, config.data.height, config.data.width, 3))
+    variables = jax.jit(partial(network.backbone.init, train=False))(key_backbone, frame)
+    if config.backbone.pretrained:
+        variables = backbones.pretrained_variables(config.backbone, variables)
+    return {
+        "backbone": variables["params"],
+        "batch_stats": variables.get("batch_stats", {}),
+        "head": model.initialise_head(key_head, network.cube, config),
+    }
+
+
+def backbone_variables(variables: Parameters) -> Parameters:
+    """The part of the variables that Linen's `apply` wants."""
+    return {"params": variables["backbone"], "batch_stats": variables["batch_stats"]}
+
+
+def encode_pairs(
+    network: Network, variables: Parameters, batch: Batch, key: PRNGKeyArray
+) -> tuple[Encoding, Parameters]:
+    """Training encodings [B, 2, ...] of the two clips of every pair, and the new batch statistics.
+
+    The backbone sees all frames at once; the head is the same pure function mapped over the pairs and over the two
+    branches, which share its parameters. `batch` holds `frames` (or cached `features`) and `mask`.
+    """
+    mask = batch["mask"]
+    features, statistics = batch.get("features"), variables["batch_stats"]
+    if features is None:
+        frames = batch["frames"].reshape(-1, *batch["frames"].shape[2:])
+        settings = network.config.backbone
+        train = settings.batch_norm == "trained" and settings.fine_tune != "frozen"
+        features, statistics = model.extract(
+            network.backbone, backbone_variables(variables), frames, mask.reshape(-1, mask.shape[-1]), train
+        )
+        features = features.reshape(*mask.shape, *network.cube)
+    keys = jax.random.split(key, mask.shape[:2])
+    branch = partial(model.encode, variables["head"], config=network.config)
+    pair = jax.vmap(lambda cubes, valid, branch_key: branch(cubes, valid, key=branch_key))
+    return jax.vmap(pair)(features, mask, keys), statistics
+
+
+@partial(jax.jit, static_argnames="network")
+def encode_clips(network: Network, variables: Parameters, batch: Batch) -> Encoding:
+    """Encodings [N, ...] of clips `frames` [N, T, H, W, 3] (or `features`) with `mask` [N, T]; no dropout."""
+    features = batch.get("features")
+    if features is None:
+        features, _ = model.extract(
+            network.backbone, backbone_variables(variables), batch["frames"], batch["mask"], train=False
+        )
+    return jax.vmap(partial(model.encode, variables["head"], config=network.config))(features, batch["mask"])
+
+
+@partial(jax.jit, static_argnames="network")
+def embed_clips(network: Network, variables: Parameters, batch: Batch) -> Float[Array, "N E"]:
+    """Embeddings of clips; what only the pictures need is not computed."""
+    return encode_clips(network, variables, batch).embedding
+
+
+@partial(jax.jit, static_argnames="network")
+def average_features(network: Network, variables: Parameters, batch: Batch) -> Float[Array, "N D"]:
+    """The mean of X_t over the valid frames and the grid: the backbone alone, what a network must improve on."""
+    features, mask = batch.get("features"), batch["mask"]
+    if features is None:
+        features, _ = model.extract(
+            network.backbone, backbone_variables(variables), batch["frames"], mask, train=False
+        )
+    frames = jnp.where(mask[:, :, None], features.astype(jnp.float32).mean((2, 3)), 0.0)
+    return frames.sum(1) / jnp.maximum(mask.sum(1, keepdims=True), 1)
