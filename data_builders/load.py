@@ -1,0 +1,162 @@
+"""From a `DataConfig` to tracklets: find the download, prepare it once, choose the trial's train and test halves."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from data_builders.counts import print_counts
+from data_builders.ilids_vid import IlidsVid
+from data_builders.mars import Mars
+from data_builders.prid2011 import Prid2011
+from data_builders.records import TrackletBuilder, table_of
+from data_builders.two_cameras import SPLIT
+from data_builders.walkers import Walkers
+from reid_jax.config import DataConfig
+from reid_jax.tracklets import Splits, Tracklets
+
+BUILDERS: dict[str, type[TrackletBuilder]] = {
+    "walkers": Walkers, "mars": Mars, "ilids_vid": IlidsVid, "prid2011": Prid2011,
+}  # fmt: skip
+
+
+def prepare(data: DataConfig) -> None:
+    """Prepare the data set unless it is already, and print where it is and its counts beside the published ones.
+
+    Raises `FileNotFoundError` for a missing download or frame, `ValueError` for one that is damaged or contradicts
+    itself, `OSError` when the disk is full. Nothing half-prepared is ever taken for whole.
+    """
+    builder, manual_dir = find(data)
+    if is_prepared(builder):
+        print(f"{data.dataset} is prepared already, in {builder.data_path}")
+        print_prepared(builder)
+    else:
+        build(builder, manual_dir)
+
+
+def load(data: DataConfig) -> Splits:
+    """The train and test tracklets of one trial, prepared first where needed.
+
+    Once prepared, a data set is read without its download when `data.manual_dir` is None. The records are TFDS data
+    sources: random access, and they can be pickled for worker processes. Raises as `prepare`, and `ValueError` for a
+    `data.split` that the data set does not have.
+    """
+    builder, manual_dir = find(data)
+    if not is_prepared(builder):
+        builder = build(builder, manual_dir)
+    metadata = builder.info.metadata
+    if not metadata["trials"]:
+        check_split(data, 1)
+        train, test = (whole_split(builder, split) for split in ("train", "test"))
+        return Splits(train, test, metadata["description"])
+    variant = {"ilids_vid": data.split_order, "prid2011": str(data.prid_persons)}[data.dataset]
+    trials, origin = metadata["trials"][variant], metadata["origin"][variant]
+    check_split(data, len(trials))
+    sequences = whole_split(builder, SPLIT)
+    train, test = (of_persons(sequences, trials[data.split][half]) for half in ("train", "test"))
+    chosen = f"{origin} split {data.split} of {len(trials)} ({variant.replace('_', ' ')})"
+    return Splits(train, test, f"{metadata['description']}, {chosen}")
+
+
+def find(data: DataConfig) -> tuple[TrackletBuilder, Path | None]:
+    """The builder of the prepared folder that belongs to this download, and the download's folder.
+
+    The folder is named by a digest of the download's tables, so another download never gets the older one's data.
+    Without a download, the only prepared set is taken; `ValueError` where there are several.
+    """
+    builder = BUILDERS[data.dataset]
+    manual_dir = find_manual(data) if builder.NEEDS_DOWNLOAD else None
+    known = manual_dir is not None or not builder.NEEDS_DOWNLOAD
+    key = builder.key(manual_dir) if known else only_prepared(builder, data)
+    config = tfds.core.BuilderConfig(name=key, version=builder.VERSION)
+    return builder(data_dir=data.data_dir, config=config), manual_dir
+
+
+def find_manual(data: DataConfig) -> Path | None:
+    """The folder of the download: the given one, or the first of TFDS's manual folders that is there."""
+    if data.manual_dir is not None:
+        given = Path(data.manual_dir).expanduser()
+        if given.is_dir():
+            return given
+        prepared = [str(path) for path in prepared_folders(BUILDERS[data.dataset], data)]
+        hint = f"\nWithout manual_dir, what is already prepared is read: {', '.join(prepared)}" if prepared else ""
+        how_to_get = BUILDERS[data.dataset].MANUAL_DOWNLOAD_INSTRUCTIONS
+        raise FileNotFoundError(f"manual_dir {given} is no folder.\n{how_to_get}{hint}")
+    return next((folder for folder in default_folders(data) if folder.is_dir()), None)
+
+
+def default_folders(data: DataConfig) -> list[Path]:
+    """Where TFDS keeps manual downloads: under this data_dir, then under its own."""
+    roots = [Path(data.data_dir).expanduser(), Path(tfds.core.constants.DATA_DIR).expanduser()]
+    return [root / "downloads" / "manual" / data.dataset for root in roots]
+
+
+def prepared_folders(builder: type[TrackletBuilder], data: DataConfig) -> list[Path]:
+    """Every whole prepared set of this version, sorted."""
+    pattern = f"*/{builder.VERSION}/dataset_info.json"
+    return sorted(path.parent for path in (Path(data.data_dir).expanduser() / builder.name).glob(pattern))
+
+
+def only_prepared(builder: type[TrackletBuilder], data: DataConfig) -> str:
+    """The key of the one prepared set."""
+    folders = prepared_folders(builder, data)
+    if not folders:
+        looked = ", ".join(str(folder) for folder in default_folders(data))
+        raise FileNotFoundError(
+            f"{data.dataset} is not prepared in {data.data_dir}, and its download is not there (looked in {looked}).\n"
+            f"{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+        )
+    if len(folders) > 1:
+        raise ValueError(
+            f"{data.dataset} is prepared more than once ({', '.join(str(folder) for folder in folders)}): give the "
+            "manual_dir of the one that is meant, or delete the others"
+        )
+    return folders[0].parent.name
+
+
+def is_prepared(builder: TrackletBuilder) -> bool:
+    """Whether the builder's folder is whole: TFDS renames it into place when everything in it is written."""
+    return (builder.data_path / "dataset_info.json").exists()
+
+
+def build(builder: TrackletBuilder, manual_dir: Path | None) -> TrackletBuilder:
+    """Prepare, print where and what, and open what was prepared."""
+    print(f"preparing {builder.name} from {manual_dir or 'its generator'} into {builder.data_path}")
+    if leftovers := sorted(builder.data_path.parent.glob("incomplete.*")):
+        print(f"unfinished preparations, safe to delete unless one is running: {', '.join(map(str, leftovers))}")
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+    try:
+        builder.download_and_prepare(download_config=config, file_format="array_record")
+    except OSError:
+        # Another process that prepared the same data meanwhile has put it in place first.
+        if not is_prepared(builder):
+            raise
+    prepared = type(builder)(data_dir=builder.data_dir_root, config=builder.builder_config)
+    print_prepared(prepared)
+    return prepared
+
+
+def print_prepared(builder: TrackletBuilder) -> None:
+    """The counts of a prepared set beside the published ones."""
+    metadata = builder.info.metadata
+    tables = {split: table_of(columns) for split, columns in metadata["tables"].items()}
+    print_counts(metadata["description"], tables, metadata["published"])
+
+
+def check_split(data: DataConfig, count: int) -> None:
+    """Raise `ValueError` unless `data.split` is one of `count` splits."""
+    if not 0 <= data.split < count:
+        raise ValueError(f"split = {data.split}: {data.dataset} has {count} split(s), numbered from 0")
+
+
+def whole_split(builder: TrackletBuilder, split: str) -> Tracklets:
+    """All tracklets of a TFDS split; row i is record i."""
+    table = table_of(builder.info.metadata["tables"][split])
+    records: Any = builder.as_data_source(split)
+    return Tracklets(table, records, np.arange(len(table)))
+
+
+def of_persons(tracklets: Tracklets, persons: list[int]) -> Tracklets:
+    """The tracklets of these persons, in their order."""
+    return tracklets.take(np.flatnonzero(np.isin(tracklets.table.person, persons)))

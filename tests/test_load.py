@@ -1,0 +1,122 @@
+"""From settings to tracklets: which prepared data belongs to which download, worker processes, no TensorFlow."""
+
+import multiprocessing
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import official_trees as trees
+import pytest
+import tensorflow_datasets as tfds
+
+from data_builders import load, prepare
+from reid_jax.config import DataConfig
+from reid_jax.tracklets import Tracklets
+
+ROOT = Path(__file__).parents[1]
+
+
+def mars(root: Path, manual: str | None = "download", **settings) -> DataConfig:
+    manual_dir = None if manual is None else str(root / manual)
+    return DataConfig(dataset="mars", data_dir=str(root / "data"), manual_dir=manual_dir, **settings)
+
+
+def test_another_download_never_gets_the_older_data(tmp_path):
+    trees.mars_tree(tmp_path / "download")
+    other = trees.mars_tree(tmp_path / "other")
+    trees.mars_info(other, "train", trees.MARS_TRAIN[:-1])
+    assert len(load(mars(tmp_path)).train) == len(trees.MARS_TRAIN)
+    assert len(load(mars(tmp_path, "other")).train) == len(trees.MARS_TRAIN) - 1
+    assert len(load(mars(tmp_path)).train) == len(trees.MARS_TRAIN)
+    with pytest.raises(ValueError, match="prepared more than once"):
+        load(mars(tmp_path, None))
+
+
+def test_prepared_data_is_read_without_the_download(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "tfds"))
+    trees.mars_tree(tmp_path / "download")
+    with pytest.raises(FileNotFoundError, match=r"looked in .*downloads/manual/mars(.|\n)*bbox_train.zip"):
+        load(mars(tmp_path, None))
+    first = load(mars(tmp_path))
+    (tmp_path / "download").rename(tmp_path / "gone")
+    again = load(mars(tmp_path, None))
+    assert again.description == first.description
+    assert list(again.test.encoded(4)) == list(first.test.encoded(4))
+    with pytest.raises(
+        FileNotFoundError, match=r"is no folder(.|\n)*Without manual_dir, what is already prepared is read"
+    ):
+        load(mars(tmp_path))
+
+
+def test_the_download_is_found_in_the_manual_folder_of_tfds(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path / "tfds"))
+    trees.mars_tree(tmp_path / "data" / "downloads" / "manual" / "mars")
+    assert len(load(mars(tmp_path, None)).train) == len(trees.MARS_TRAIN)
+
+
+def test_prepare_prints_where_and_the_counts_and_prepares_once(tmp_path, capsys):
+    trees.mars_tree(tmp_path / "download")
+    prepare(mars(tmp_path))
+    printed = capsys.readouterr().out
+    assert str(tmp_path / "data" / "mars") in printed and "a subset" in printed
+    for words in ("distractors", "3,248", "12,180", "queries"):
+        assert words in printed
+    written = next(tmp_path.glob("data/mars/*/*/dataset_info.json")).stat().st_mtime_ns
+    prepare(mars(tmp_path))
+    assert "is prepared already" in capsys.readouterr().out
+    assert next(tmp_path.glob("data/mars/*/*/dataset_info.json")).stat().st_mtime_ns == written
+
+
+def test_preparing_twice_at_once_keeps_the_first(tmp_path, monkeypatch):
+    trees.mars_tree(tmp_path / "download")
+    done = []
+
+    def meanwhile(data, where):
+        if not done:
+            done.append(True)
+            load(mars(tmp_path))
+
+    monkeypatch.setattr("data_builders.mars.check_image", meanwhile)
+    assert len(load(mars(tmp_path)).test) == len(trees.MARS_TEST)
+    assert not list(tmp_path.glob("data/mars/*/incomplete.*"))
+
+
+def test_a_split_that_is_not_there_is_an_error(tmp_path):
+    trees.mars_tree(tmp_path / "download")
+    with pytest.raises(ValueError, match=r"split = 1: mars has 1 split"):
+        load(mars(tmp_path, split=1))
+
+
+def encoded_rows(tracklets: Tracklets) -> list[list[bytes]]:
+    return [list(tracklets.encoded(row)) for row in range(len(tracklets))]
+
+
+def test_tracklets_travel_to_spawned_processes(tmp_path):
+    trees.prid_tree(tmp_path / "download")
+    settings = DataConfig(dataset="prid2011", data_dir=str(tmp_path / "data"), manual_dir=str(tmp_path / "download"))
+    test = load(settings).test.take(np.array([2, 0]))
+    assert encoded_rows(pickle.loads(pickle.dumps(test))) == encoded_rows(test)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(encoded_rows, (test,)) == encoded_rows(test)
+
+
+NO_TENSORFLOW = """
+import sys
+from data_builders import load
+from reid_jax.config import DataConfig
+splits = load(DataConfig(dataset=sys.argv[1], data_dir=sys.argv[2], manual_dir=sys.argv[3]))
+assert splits.train.encoded(0)
+print("heavy:", sorted({"tensorflow", "torch"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("dataset", ["mars", "ilids_vid"])
+def test_neither_tensorflow_nor_torch_is_imported(tmp_path, dataset):
+    {"mars": trees.mars_tree, "ilids_vid": trees.ilids_tree}[dataset](tmp_path / "download")
+    command = [sys.executable, "-c", NO_TENSORFLOW, dataset, str(tmp_path / "data"), str(tmp_path / "download")]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    found = [line for line in output.stdout.splitlines() if line.startswith("heavy:")]
+    assert found, output.stderr
+    assert found[0] == "heavy: []"
