@@ -1,0 +1,1 @@
+"""Procedural pedestrians: identities, their walk, cameras and scenes, drawn into tracklets."""
