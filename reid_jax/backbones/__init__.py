@@ -1,0 +1,35 @@
+"""Frame -> feature cube: the convolutional networks under the recurrence, by the name in `BackboneConfig`.
+
+Each is a Linen module called as `module.apply(variables, pixels, train=False)` with RGB `pixels[N H W 3]` in 0..255
+(uint8 or float32), which it normalises itself; it gives a float32 cube `[N Kh Kw D]`. With `train=True` batch norm uses
+the batch's statistics and `mutable=["batch_stats"]` is needed.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+
+from reid_jax.backbones import efficientnet_lite, rcn
+from reid_jax.config import BackboneConfig
+
+_ROOMS = {"rcn": rcn, "small_cnn": rcn}
+_ROOMS |= {f"efficientnet_lite{scale}": efficientnet_lite for scale in range(3)}
+
+
+def build(config: BackboneConfig) -> nn.Module:
+    """The module of `config.backbone` up to `config.endpoint`; an unknown endpoint is a ValueError that lists them."""
+    return _ROOMS[config.backbone].build(config.backbone, config.endpoint)
+
+
+def pretrained_variables(config: BackboneConfig, variables: dict[str, Any]) -> dict[str, Any]:
+    """`variables` (of `build(config).init`) with the published weights.
+
+    Raises ValueError when there are none for this backbone, when their package is not installed (naming it), and for a
+    tensor that is missing, of another shape or left over (naming file and tensor).
+    """
+    return _ROOMS[config.backbone].pretrained_variables(config.backbone, variables)
+
+
+def last_stages(config: BackboneConfig) -> tuple[str, ...]:
+    """Names in the module's `params` of the stages that are trained with `fine_tune="last"`: the last two."""
+    return _ROOMS[config.backbone].last_stages(config.backbone, config.endpoint)

@@ -1,0 +1,78 @@
+"""Two small backbones that are trained from scratch: the CNN of McLaughlin et al. (2016), and one with batch norm."""
+
+from typing import Any
+
+import flax.linen as nn
+from jaxtyping import Array, Float, Num
+
+
+def _scaled(pixels: Num[Array, "N H W 3"]) -> Float[Array, "N H W 3"]:
+    return (pixels - 127.5) / 127.5
+
+
+class RCN(nn.Module):
+    """Three 5x5 convolutions of 16, 32 and 32 channels, each with 2x2 max-pooling and tanh; ours takes RGB alone."""
+
+    @nn.compact
+    def __call__(self, pixels: Num[Array, "N H W 3"], train: bool) -> Float[Array, "N Kh Kw 32"]:
+        """Features of RGB frames in 0..255, the sides divided by 8; `train` changes nothing (no batch norm)."""
+        x = _scaled(pixels)
+        for index, features in enumerate((16, 32, 32)):
+            x = nn.Conv(features, (5, 5), name=f"conv{index}")(x)
+            x = nn.tanh(nn.max_pool(x, (2, 2), (2, 2)))
+        return x
+
+
+class ConvNorm(nn.Module):
+    """3x3 convolution without bias, then batch norm."""
+
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N H W I"], train: bool) -> Float[Array, "N h w O"]:
+        x = nn.Conv(self.features, (3, 3), self.stride, use_bias=False, name="conv")(x)
+        return nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x)
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside a shortcut."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "N H W C"], train: bool) -> Float[Array, "N H W C"]:
+        inner = nn.relu(ConvNorm(x.shape[-1], 1, name="first")(x, train))
+        return nn.relu(x + ConvNorm(x.shape[-1], 1, name="second")(inner, train))
+
+
+class SmallCNN(nn.Module):
+    """3x3 convolutions of stride 2 to 32, 64 and 128 channels, the last two with a residual block: 24 MMAC at 64x32."""
+
+    @nn.compact
+    def __call__(self, pixels: Num[Array, "N H W 3"], train: bool) -> Float[Array, "N Kh Kw 128"]:
+        """Features of RGB frames in 0..255, the sides divided by 8; `train` uses and updates the batch statistics."""
+        x = nn.relu(ConvNorm(32, 2, name="conv0")(_scaled(pixels), train))
+        for index, features in enumerate((64, 128), start=1):
+            x = nn.relu(ConvNorm(features, 2, name=f"conv{index}")(x, train))
+            x = Residual(name=f"residual{index}")(x, train)
+        return x
+
+
+_MODULES = {"rcn": RCN, "small_cnn": SmallCNN}
+
+
+def build(backbone: str, endpoint: str) -> nn.Module:
+    """The module; its only endpoint is `last`."""
+    if endpoint != "last":
+        raise ValueError(f"endpoint {endpoint!r} of {backbone}: the only one is last")
+    return _MODULES[backbone]()
+
+
+def last_stages(backbone: str, endpoint: str) -> tuple[str, ...]:
+    """Parameter names of the last two stages."""
+    build(backbone, endpoint)
+    return {"rcn": ("conv1", "conv2"), "small_cnn": ("conv1", "residual1", "conv2", "residual2")}[backbone]
+
+
+def pretrained_variables(backbone: str, variables: dict[str, Any]) -> dict[str, Any]:
+    """Always a ValueError: nobody published weights of these networks."""
+    raise ValueError(f"there are no published weights of {backbone}: set pretrained=False, or another backbone")

