@@ -1,6 +1,6 @@
 """Where and when to look: location softmax (Eq. 3, 4), its penalty (Eq. 9), temporal selection (Eq. 6).
 
-All functions are of one clip. Axes: `T` frames, `Kh Kw` grid, `D` features, `C` hidden channels.
+Functions are of one clip (`attend` also of clips behind the grid). Axes: `T` frames, `Kh Kw` grid, `D` features, `C` hidden channels.
 """
 
 from typing import NamedTuple
@@ -41,8 +41,8 @@ def muted_locations(grid: tuple[int, int]) -> Float[Array, "Kh Kw"]:
 
 
 def attend(
-    locations: Float[Array, "Kh Kw"], features: Float[Array, "Kh Kw D"], scale: str, region: str
-) -> Float[Array, "Kr1 Kr2 D"]:
+    locations: Float[Array, "Kh Kw *N"], features: Float[Array, "Kh Kw *N D"], scale: str, region: str
+) -> Float[Array, "Kr1 Kr2 *N D"]:
     """x_t = m_t X_t (Eq. 4) on the grid, or its expected slice on a 1x1 grid (`region="slice"`).
 
     `scale="mean"` multiplies the cube by K^2, so that uniform attention leaves the features as they are.
@@ -50,7 +50,7 @@ def attend(
     weighted = locations[..., None] * features
     if region == "slice":
         return weighted.sum((0, 1), keepdims=True)
-    return weighted * (locations.size if scale == "mean" else 1.0)
+    return weighted * (locations.shape[0] * locations.shape[1] if scale == "mean" else 1.0)
 
 
 def location_penalty(locations: Float[Array, "T Kh Kw"], mask: Bool[Array, "T"]) -> Float[Array, ""]:

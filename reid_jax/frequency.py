@@ -5,7 +5,8 @@ N = n + k // 2 gives the same n outputs: what wraps around falls on outputs that
 N^2 / 2 distinct complex frequencies, each a dense product over channels. Everything is held as reals, real and
 imaginary parts side by side, so that the work is plain matrix products.
 
-Axes: `M` frequencies, `P` = Kh Kw grid points.
+Axes: `M` frequencies, `P` = Kh Kw grid points, `*N` any axes between, clips say: behind the grid they cost nothing, in
+front of it XLA's CPU backend would copy every operand of every product.
 """
 
 from functools import lru_cache
@@ -47,11 +48,10 @@ def basis(grid: tuple[int, int], side: int) -> Basis:
     return Basis(grid, angles, forward, inverse.transpose(2, 0, 1))
 
 
-def transform(x: Float[Array, "Kh Kw D"], basis: Basis) -> Float[Array, "M 2*D"]:
-    """The frequencies of an image: real parts, then imaginary parts."""
-    points = x.reshape(-1, x.shape[-1])
-    real, imaginary = (jnp.asarray(part, x.dtype) @ points for part in basis.forward)
-    return jnp.concatenate([real, imaginary], axis=-1)
+def transform(x: Float[Array, "Kh Kw *N D"], basis: Basis) -> Float[Array, "M *N 2*D"]:
+    """The frequencies of images: real parts, then imaginary parts."""
+    points = x.reshape(-1, *x.shape[2:])
+    return jnp.concatenate([jnp.tensordot(jnp.asarray(part, x.dtype), points, 1) for part in basis.forward], axis=-1)
 
 
 def transform_kernel(kernel: Float[Array, "k1 k2 D F"], basis: Basis) -> Float[Array, "M 2*D 2*F"]:
@@ -65,13 +65,13 @@ def transform_kernel(kernel: Float[Array, "k1 k2 D F"], basis: Basis) -> Float[A
     return jnp.block([[real, imaginary], [-imaginary, real]])
 
 
-def multiply(spectrum: Float[Array, "M 2*D"], kernel: Float[Array, "M 2*D 2*F"]) -> Float[Array, "M 2*F"]:
+def multiply(spectrum: Float[Array, "M *N D2"], kernel: Float[Array, "M D2 F2"]) -> Float[Array, "M *N F2"]:
     """The convolution itself: one dense product a frequency."""
-    return jnp.einsum("mi,mif->mf", spectrum, kernel)
+    return jnp.einsum("m...i,mif->m...f", spectrum, kernel)
 
 
-def invert(spectrum: Float[Array, "M 2*F"], basis: Basis) -> Float[Array, "Kh Kw F"]:
+def invert(spectrum: Float[Array, "M *N F2"], basis: Basis) -> Float[Array, "Kh Kw *N F2//2"]:
     """Frequencies back to the grid, the part beyond it cut away."""
-    real, imaginary = jnp.split(spectrum, 2, axis=-1)
-    points = sum(jnp.asarray(basis.inverse[:, part], x.dtype) @ x for part, x in enumerate((real, imaginary)))
-    return points.reshape(*basis.grid, -1)
+    parts = enumerate(jnp.split(spectrum, 2, axis=-1))
+    points = sum(jnp.tensordot(jnp.asarray(basis.inverse[:, part], x.dtype), x, 1) for part, x in parts)
+    return points.reshape(*basis.grid, *points.shape[1:])

@@ -1,10 +1,11 @@
-"""The encoder of one clip (Eq. 1-7), the Siamese pair and its similarity (Eq. 8).
+"""The encoder of clips (Eq. 1-7), and the similarity of a pair (Eq. 8).
 
-Axes: `N` clips, `T` frames, `H W` frame, `Kh Kw` grid, `D` features, `C` hidden channels, `E` embedding. Everything
-here is of one clip and its explicit parameters; clips and pairs are mapped by `jax.vmap`, and only the backbone sees
-all frames of all clips as one batch.
+Axes: `N` clips, `T` frames, `H W` frame, `Kh Kw` grid, `D` features, `C` hidden channels, `E` embedding. A pure
+function of one clip is mapped over clips by `jax.vmap`; by hand are batched only the backbone, which sees all frames at
+once, and the scan.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -19,15 +20,15 @@ Parameters = dict[str, Any]
 
 
 class Encoding(NamedTuple):
-    """What the network makes of one clip."""
+    """What the network makes of its clips."""
 
-    embedding: Float[Array, "E"]
+    embedding: Float[Array, "*N E"]
     """h-bar, flattened (Eq. 6)."""
-    locations: Float[Array, "T Kh Kw"]
+    locations: Float[Array, "*N T Kh Kw"]
     """m_t: where it looked; each frame's map sums to one."""
-    selection: Float[Array, "T"]
+    selection: Float[Array, "*N T"]
     """alpha_t: when it looked; sums to one over the valid frames."""
-    states: Float[Array, "T Ks1 Ks2 C"]
+    states: Float[Array, "*N T Ks1 Ks2 C"]
     """h_t of the top layer, before dropout."""
 
 
@@ -51,8 +52,8 @@ def initialise_head(key: PRNGKeyArray, cube: tuple[int, int, int], config: Confi
 def initial_similarity(size: int, embedding: str) -> Parameters:
     """v and c of Eq. 8, chosen so that the first logits of equal and of unlike clips lie a few units apart."""
     if embedding == "unit":
-        return {"v": jnp.full(size, 16.0), "c": jnp.full((), -8.0)}
-    return {"v": jnp.full(size, size**-0.5), "c": jnp.zeros(())}
+        return {"v": jnp.full(size, 16.0, jnp.float32), "c": jnp.full((), -8.0, jnp.float32)}
+    return {"v": jnp.full(size, size**-0.5, jnp.float32), "c": jnp.zeros(())}
 
 
 def recurrent_grids(
@@ -65,7 +66,7 @@ def recurrent_grids(
 
 def initial_states(
     parameters: Parameters, features: Float[Array, "T Kh Kw D"], mask: Bool[Array, "T"], config: Config
-) -> tuple[Float[Array, "Ks1 Ks2 C"], ...]:
+) -> recurrent.States:
     """h_0 = f_init of the features' mean over valid frames and locations (Eq. 7), a state a layer."""
     weights = attention.uniform_weights(mask)
     mean = jnp.einsum("t,tijd->d", weights, features) / (features.shape[1] * features.shape[2])
@@ -78,65 +79,85 @@ def initial_states(
 
 def unroll(
     parameters: Parameters,
-    features: Float[Array, "T Kh Kw D"],
-    mask: Bool[Array, "T"],
+    features: Float[Array, "N T Kh Kw D"],
+    mask: Bool[Array, "N T"],
     config: Config,
     key: PRNGKeyArray | None,
-) -> tuple[Float[Array, "T Kh Kw"], Float[Array, "T Ks1 Ks2 C"]]:
+) -> tuple[Float[Array, "N T Kh Kw"], Float[Array, "N T Ks1 Ks2 C"]]:
     """Locations and top states of all frames: m_t from h_{t-1}, x_t = m_t X_t, stacked ConvGRU (Eq. 2-5).
 
-    A masked frame changes no state, so padding never changes what follows or the result.
+    A masked frame changes no state, so padding never changes what follows or the result. Inside the scan the clips lie
+    behind the grid (see `recurrent`): this is the one function that is batched by hand.
     """
-    grid = features.shape[1:3]
+    grid = features.shape[2:4]
     grids = recurrent_grids(grid, config.attention, config.recurrent)
-    products = recurrent.choose_products(config.recurrent.formulation)
-    layers = [products(kernels, size) for kernels, size in zip(parameters["recurrent"], grids, strict=True)]
 
-    def step(states, inputs):
-        cube, valid, number = inputs
-        if config.attention.location == "muted":
-            locations = attention.muted_locations(grid)
-        else:
-            locations = attention.location_softmax(parameters["location"], states[-1], grid)
-        x = attention.attend(locations, cube, config.attention.location_scale, config.attention.region)
-        frame_key = None if key is None else jax.random.fold_in(key, number)
+    def step(layers, shared, states, inputs):
+        (location, key_data), (cubes, valid, number) = shared, inputs
+        locations = look(location, states[-1], grid, config.attention.location)
+        x = attention.attend(locations, cubes, config.attention.location_scale, config.attention.region)
+        frame_key = None if key is None else jax.random.fold_in(jax.random.wrap_key_data(key_data), number)
         new_states = recurrent.step(layers, x, states, config.recurrent, frame_key)
-        states = tuple(jnp.where(valid, new, old) for new, old in zip(new_states, states, strict=True))
+        states = tuple(jnp.where(valid[:, None], new, old) for new, old in zip(new_states, states, strict=True))
         return states, (locations, states[-1])
 
-    start = initial_states(parameters["initial_state"], features, mask, config)
-    return jax.lax.scan(step, start, (features, mask, jnp.arange(mask.size)))[1]
+    initial = partial(initial_states, parameters["initial_state"], config=config)
+    start = jax.vmap(initial, out_axes=2)(features, mask)
+    shared = parameters["location"], None if key is None else jax.random.key_data(key)
+    inputs = features.transpose(1, 2, 3, 0, 4), mask.T, jnp.arange(mask.shape[1])
+    _, (locations, states) = recurrent.scan_frames(
+        step, parameters["recurrent"], grids, config.recurrent.formulation, shared, start, inputs
+    )
+    return locations.transpose(3, 0, 1, 2), states.transpose(3, 0, 1, 2, 4)
+
+
+def look(
+    parameters: attention.LocationParameters, states: Float[Array, "Ks1 Ks2 N C"], grid: tuple[int, int], location: str
+) -> Float[Array, "Kh Kw N"]:
+    """m_t of every clip, learned (Eq. 3) or muted."""
+    if location == "muted":
+        return jnp.broadcast_to(attention.muted_locations(grid)[..., None], (*grid, states.shape[2]))
+    softmax = partial(attention.location_softmax, parameters, grid=grid)
+    return jax.vmap(softmax, in_axes=2, out_axes=2)(states)
+
+
+def select(
+    parameters: Parameters,
+    states: Float[Array, "T Ks1 Ks2 C"],
+    mask: Bool[Array, "T"],
+    config: AttentionConfig,
+) -> tuple[Float[Array, "T"], Float[Array, "E"]]:
+    """Temporal weights and h-bar of one clip, flattened (Eq. 6)."""
+    if config.pooling == "attention":
+        selection = attention.temporal_weights(parameters["selection"], states, mask)
+    else:
+        selection = attention.uniform_weights(mask)
+    if config.pooling == "max":
+        pooled = attention.pool_maximum(states, mask)
+    else:
+        pooled = jnp.einsum("t,tijc->ijc", selection, states)
+    embedding = pooled.reshape(-1)
+    if config.embedding == "unit":
+        embedding = embedding * jax.lax.rsqrt(jnp.sum(jnp.square(embedding)) + 1e-12)
+    return selection, embedding
 
 
 def encode(
     parameters: Parameters,
-    features: Float[Array, "T Kh Kw D"],
-    mask: Bool[Array, "T"],
+    features: Float[Array, "N T Kh Kw D"],
+    mask: Bool[Array, "N T"],
     config: Config,
     key: PRNGKeyArray | None = None,
 ) -> Encoding:
-    """One clip's embedding and attention (Eq. 1-7). With a key, dropout is on: training."""
-    features = features.astype(jnp.float32)
-    locations, states = unroll(parameters, features, mask, config, key)
-    top_key = None if key is None else jax.random.fold_in(key, mask.size)
+    """Embeddings and attention of N clips (Eq. 1-7), each independent of the others. With a key, dropout is on: training."""
+    locations, states = unroll(parameters, features.astype(jnp.float32), mask, config, key)
+    top_key = None if key is None else jax.random.fold_in(key, mask.shape[1])
     dropped = recurrent.dropout(states, config.recurrent.dropout_top, top_key)
-    if config.attention.pooling == "attention":
-        selection = attention.temporal_weights(parameters["selection"], dropped, mask)
-    else:
-        selection = attention.uniform_weights(mask)
-    if config.attention.pooling == "max":
-        pooled = attention.pool_maximum(dropped, mask)
-    else:
-        pooled = jnp.einsum("t,tijc->ijc", selection, dropped)
-    embedding = pooled.reshape(-1)
-    if config.attention.embedding == "unit":
-        embedding = embedding * jax.lax.rsqrt(jnp.sum(jnp.square(embedding)) + 1e-12)
+    selection, embedding = jax.vmap(partial(select, parameters, config=config.attention))(dropped, mask)
     return Encoding(embedding, locations, selection, states)
 
 
-def similarity_logit(
-    parameters: Parameters, first: Float[Array, "E"], second: Float[Array, "E"]
-) -> Float[Array, ""]:
+def similarity_logit(parameters: Parameters, first: Float[Array, "E"], second: Float[Array, "E"]) -> Float[Array, ""]:
     """v^T diag(h_a h_b^T) + c, the argument of Eq. 8's sigmoid; symmetric in the two clips."""
     return jnp.sum(parameters["v"] * (first * second)) + parameters["c"]
 

@@ -1,0 +1,127 @@
+"""Presets, contradictions and the way of the settings through JSON."""
+
+import dataclasses
+import json
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from reid_jax import workdir
+from reid_jax.config import (
+    BackboneConfig,
+    Config,
+    DataConfig,
+    DatasetName,
+    PresetName,
+    RecurrentConfig,
+    TrainConfig,
+    preset,
+    problems,
+)
+
+PRESETS = [(name, dataset) for name in get_args(PresetName) for dataset in get_args(DatasetName)]
+
+
+def groups(config):
+    return [getattr(config, field.name) for field in dataclasses.fields(config)]
+
+
+def test_names_are_unique_across_the_groups():
+    """The command line spells each of them alone."""
+    names = [field.name for field in dataclasses.fields(Config)]
+    names += [
+        field.name
+        for group in groups(Config())
+        if dataclasses.is_dataclass(group)
+        for field in dataclasses.fields(group)
+    ]
+    repeated = {name for name in names if names.count(name) > 1}
+    # The groups `data`, `backbone`, ... are not spelled; the backbone's own name is that of its group.
+    assert repeated <= {"backbone"}
+
+
+BROKEN = {
+    "channels": {"recurrent": RecurrentConfig(channels=(8, 8))},
+    "input_kernels": {"recurrent": RecurrentConfig(input_kernels=(3,))},
+    "state_kernels": {"recurrent": RecurrentConfig(state_kernels=(3,))},
+    "odd": {"recurrent": RecurrentConfig(input_kernels=(3, 4, 5))},
+    "positive": {"recurrent": RecurrentConfig(state_kernels=(3, -1, 5))},
+    "batch_pairs": {"train": TrainConfig(batch_pairs=7)},
+    "frames": {"data": DataConfig(frames=0)},
+    "crop": {"data": DataConfig(crop=0.0)},
+    "steps": {"train": TrainConfig(steps=0)},
+    "cache_features": {"backbone": BackboneConfig(cache_features=True, fine_tune="last")},
+}
+
+
+@pytest.mark.parametrize("field", BROKEN)
+def test_a_contradiction_is_an_error_that_names_the_field(field):
+    with pytest.raises(ValueError, match=field):
+        Config(**BROKEN[field])
+
+
+@pytest.mark.parametrize("crop", [1.5, -0.1])
+def test_crop_is_a_share(crop):
+    with pytest.raises(ValueError, match=str(crop)):
+        Config(data=DataConfig(crop=crop))
+
+
+def test_replace_checks_again():
+    config = Config()
+    assert problems(config) == []
+    with pytest.raises(ValueError, match="batch_pairs is 3"):
+        replace(config, train=replace(config.train, batch_pairs=3))
+
+
+@pytest.mark.parametrize(("name", "dataset"), PRESETS)
+def test_presets_are_of_their_data_set_and_survive_json(name, dataset):
+    config = preset(name, dataset)
+    assert problems(config) == []
+    assert (config.preset, config.data.dataset) == (name, dataset)
+    two_cameras = dataset in ("ilids_vid", "prid2011")
+    assert config.evaluate.protocol == ("two_camera" if two_cameras else "mars_official")
+    read = workdir.from_json(json.loads(json.dumps(workdir.to_json(config))))
+    assert read == config and hash(read) == hash(config)
+
+
+@pytest.mark.parametrize("dataset", get_args(DatasetName))
+def test_paper_preset_holds_the_papers_values(dataset):
+    config = preset("paper", dataset)
+    assert (config.data.frames, config.data.translation) == (20, 0.05)
+    assert config.recurrent.channels == (128, 256, 256)
+    assert config.recurrent.input_kernels == (3, 5, 5)
+    assert config.recurrent.state_kernels[1:] == (5, 5)
+    assert config.recurrent.initial == "paper"
+    assert (config.recurrent.dropout_between, config.recurrent.dropout_top) == (0.7, 0.7)
+    assert (config.attention.location, config.attention.location_scale) == ("learned", "sum")
+    assert (config.attention.pooling, config.attention.embedding) == ("attention", "raw")
+    assert (config.loss.penalty, config.loss.pairs) == (1.0, "drawn")
+    assert (config.train.batch_pairs, config.train.clip) == (10, 5.0)
+    assert (config.backbone.pretrained, config.backbone.fine_tune) == (True, "whole")
+    assert (config.evaluate.conditions, config.evaluate.conditions_below) == (10, 128)
+
+
+def test_paper_5x5_differs_in_its_kernels_alone():
+    paper, other = preset("paper", "mars"), preset("paper_5x5", "mars")
+    assert other.recurrent.input_kernels == other.recurrent.state_kernels == (5, 5, 5)
+    changed = {name for name, value in workdir.flatten(other).items() if workdir.flatten(paper)[name] != value}
+    assert changed == {"preset", "input_kernels", "state_kernels"}
+
+
+def test_small_is_default_with_a_smaller_recurrence():
+    for dataset in get_args(DatasetName):
+        default, small = (workdir.flatten(preset(name, dataset)) for name in ("default", "small"))
+        changed = {name for name, value in small.items() if default[name] != value}
+        assert changed == {"preset", "channels", "input_kernels", "state_kernels"}
+
+
+@pytest.mark.parametrize("values", [{"colour": 1}, {"train": {"colour": 1}}])
+def test_unknown_setting_in_json_is_named(values):
+    with pytest.raises(workdir.WorkDirError, match="somewhere.json: 'colour' is not a setting of"):
+        workdir.from_json(values, source="somewhere.json")
+
+
+def test_setting_missing_from_json_keeps_its_default():
+    config = workdir.from_json({"train": {"steps": 7}})
+    assert config == Config(train=TrainConfig(steps=7))
