@@ -6,6 +6,7 @@ that looks up cached features has the same shape.
 """
 
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -121,7 +122,7 @@ def training_batches(
         flags.FLAGS.mark_as_parsed()
     alone = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
     workers = grain.MultiprocessingOptions(num_workers=data.workers, per_worker_buffer_size=2)
-    return iter(batches.to_iter_dataset(alone).mp_prefetch(workers))
+    return iter(batches.to_iter_dataset(alone).mp_prefetch(workers, worker_init_fn=_leave_interrupts))
 
 
 @dataclass(frozen=True)
@@ -221,6 +222,12 @@ def pad_clip(arrays: Mapping[str, np.ndarray], frames: int) -> Batch:
 def stack_clips(clips: Sequence[Batch]) -> Batch:
     """Padded clips -> arrays with the clips as the first axis."""
     return {key: np.stack([clip[key] for clip in clips]) for key in clips[0]}
+
+
+def _leave_interrupts(worker: int, workers: int) -> None:
+    """Ctrl-C reaches the workers too, which must outlive the step that the main process is about to save."""
+    del worker, workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _power_of_two(number: int) -> int:

@@ -1,0 +1,61 @@
+"""The command lines of the programs: every setting of `reid_jax.config` as a flag, defaults from a preset or a run."""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, get_args
+
+import jax
+import tyro
+
+from reid_jax import workdir as workdirs
+from reid_jax.config import Config, DatasetName, PresetName, preset
+from reid_jax.train import Diverged
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a program is asked to do."""
+
+    config: Config
+    workdir: Path
+    """Folder of the run: settings, checkpoints, metrics, results, pictures."""
+    resume: bool = False
+    """Go on with the run in the work directory, from its latest checkpoint, with its own settings."""
+    overwrite: bool = False
+    """Delete the run in the work directory and begin anew."""
+
+
+def parse(description: str, arguments: list[str] | None = None, existing: bool = False) -> Arguments:
+    """The command line: `--preset` and `--dataset` choose the defaults, every other flag changes one setting.
+
+    With `--resume`, or for a program that needs an `existing` run, the defaults are that run's own settings.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", choices=get_args(PresetName), default="default")
+    first.add_argument("--dataset", choices=get_args(DatasetName), default="walkers")
+    first.add_argument("--workdir", type=Path)
+    first.add_argument("--resume", action="store_true")
+    chosen, _ = first.parse_known_args(arguments)
+    workdir = chosen.workdir or Path("runs") / chosen.dataset
+    asks_help = "--help" in arguments or "-h" in arguments
+    continues = existing or (chosen.resume and (workdir / workdirs.CONFIG).exists())
+    config = workdirs.read_config(workdir) if continues and not asks_help else preset(chosen.preset, chosen.dataset)
+    flat = Annotated[Arguments, tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes]
+    return tyro.cli(flat, args=arguments, default=Arguments(config, workdir), description=description)
+
+
+def run(program) -> None:
+    """Runs a program with a compilation cache; an error that a user can mend is printed without a traceback."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "reid_jax" / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    try:
+        program()
+    except (ValueError, OSError, Diverged) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,123 @@
+"""Embedding a split, and scoring it under a named protocol. Axes: `N` tracklets, `E` embedding, `A` conditions."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+from tqdm import tqdm
+
+from reid_jax import network as networks
+from reid_jax.config import Config
+from reid_jax.data import evaluation_batches
+from reid_jax.features import ReaderOf
+from reid_jax.frames import evaluation_conditions
+from reid_jax.histogram import histogram_embedding
+from reid_jax.model import Parameters
+from reid_jax.network import Batch, Network
+from reid_jax.protocols import PROTOCOLS, View
+from reid_jax.retrieval import RetrievalResult, results_record, score
+from reid_jax.sampling import WHOLE, Augmentation
+from reid_jax.tracklets import Tracklets
+
+Embed = Callable[[Batch], Float[Array, "N E"]]
+
+HISTOGRAM_BINS, HISTOGRAM_STRIPS = (8, 8, 8), 6
+
+
+def embed(
+    function: Embed,
+    tracklets: Tracklets,
+    config: Config,
+    view: View = "whole",
+    condition: Augmentation = WHOLE,
+    readers: ReaderOf | None = None,
+) -> Float[np.ndarray, "N E"]:
+    """What `function` makes of every tracklet, in the order of the table.
+
+    Clips come bucketed by length and padded, so `function` is compiled once a bucket.
+    """
+    frames = config.evaluate.first_last_frames if view != "whole" else config.evaluate.embed_frames
+    size, reader = config.evaluate.embed_batch, readers(tracklets) if readers else None
+    batches = evaluation_batches(
+        tracklets, config.data.height, config.data.width, frames, size, condition, view, reader
+    )
+    result = None
+    with tqdm(total=len(tracklets), desc="embedding", unit="tracklet", leave=False) as bar:
+        for batch in batches:
+            rows = batch["row"]
+            embeddings = np.asarray(function({name: value for name, value in batch.items() if name != "row"}))
+            if result is None:
+                result = np.zeros((len(tracklets), embeddings.shape[1]), np.float32)
+            result[rows[rows >= 0]] = embeddings[rows >= 0]
+            bar.update(int((rows >= 0).sum()))
+    if result is None:
+        raise ValueError("there are no tracklets to embed")
+    return result
+
+
+def embed_conditions(
+    function: Embed, tracklets: Tracklets, config: Config, view: View, readers: ReaderOf | None
+) -> Float[np.ndarray, "N E"]:
+    """Embeddings averaged over the test-time conditions, for the tracklets short enough for them (section V.B)."""
+    conditions = evaluation_conditions(config.evaluate.conditions, config.data.crop)
+    embeddings = embed(function, tracklets, config, view, conditions[0], readers)
+    short = np.flatnonzero(tracklets.table.length < config.evaluate.conditions_below)
+    if len(conditions) == 1 or len(short) == 0:
+        return embeddings
+    total = embeddings[short].copy()
+    for condition in conditions[1:]:
+        total += embed(function, tracklets.take(short), config, view, condition, readers)
+    embeddings[short] = total / len(conditions)
+    return embeddings
+
+
+def evaluate(
+    function: Embed, tracklets: Tracklets, config: Config, similarity: Parameters | None, readers: ReaderOf | None = None
+) -> RetrievalResult:
+    """Scores the embeddings of `function` under the configured protocol, distance and average precision.
+
+    `similarity` holds v and c of Eq. 8; without them, the learned distance is replaced by `euclidean`.
+    """
+    settings = config.evaluate
+    task = PROTOCOLS[settings.protocol](tracklets.table)
+    if task.probe_view == task.gallery_view:
+        embeddings = embed_conditions(function, tracklets, config, task.probe_view, readers)
+        probes, gallery = embeddings[task.probe_rows], embeddings[task.gallery_rows]
+    else:
+        sides = ((task.probe_rows, task.probe_view), (task.gallery_rows, task.gallery_view))
+        probes, gallery = (
+            embed_conditions(function, tracklets.take(rows), config, view, readers) for rows, view in sides
+        )
+    distance = "euclidean" if similarity is None and settings.distance == "similarity" else settings.distance
+    learned = similarity or {"v": None, "c": None}
+    return score(
+        probes, gallery, task, distance, settings.average_precision, settings.probe_block, learned["v"], learned["c"]
+    )
+
+
+def evaluate_network(
+    network: Network, variables: Parameters, tracklets: Tracklets, readers: ReaderOf | None = None
+) -> RetrievalResult:
+    """The network's own result."""
+    similarity = variables["head"]["similarity"]
+    return evaluate(partial(networks.embed_clips, network, variables), tracklets, network.config, similarity, readers)
+
+
+def evaluate_average(
+    network: Network, variables: Parameters, tracklets: Tracklets, readers: ReaderOf | None = None
+) -> RetrievalResult:
+    """The result of the backbone's features averaged over grid and frames: no recurrence, no attention."""
+    return evaluate(partial(networks.average_features, network, variables), tracklets, network.config, None, readers)
+
+
+def evaluate_histogram(tracklets: Tracklets, config: Config) -> RetrievalResult:
+    """The result of HSV histograms in horizontal strips: what colour alone can do."""
+
+    def histograms(batch: Batch) -> Float[np.ndarray, "N E"]:
+        clips = zip(batch["frames"], batch["mask"], strict=True)
+        valid = [clip[mask] if mask.any() else clip[:1] for clip, mask in clips]
+        return np.stack([histogram_embedding(clip, HISTOGRAM_STRIPS, HISTOGRAM_BINS) for clip in valid])
+
+    return evaluate(histograms, tracklets, config, None)

@@ -1,0 +1,111 @@
+"""Pictures of results, saved as PNG: CMC curves, and clips with their attention laid over the frames."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from reid_jax import network as networks
+from reid_jax.data import FrameReader, pad_clip, stack_clips
+from reid_jax.model import Parameters
+from reid_jax.network import Network
+from reid_jax.sampling import WHOLE, ClipDraw
+from reid_jax.tracklets import DISTRACTOR, Tracklets
+from reid_jax.workdir import write_atomically
+
+# Okabe and Ito's colours, told apart by colour-blind readers.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+RANKS = 20
+CLIPS, SHOWN = 6, 8
+
+
+def save_cmc(path: Path, curves: Mapping[str, Float[np.ndarray, "G"]], protocol: str) -> None:
+    """CMC curves up to rank 20, each with its rank-1 in the legend."""
+    figure = Figure(figsize=(6, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for (name, cmc), colour in zip(curves.items(), COLOURS, strict=False):
+        ranks = np.arange(1, min(RANKS, len(cmc)) + 1)
+        axes.plot(ranks, 100 * cmc[: len(ranks)], "o-", markersize=3, color=colour, label=f"{name} ({100 * cmc[0]:.1f})")
+    axes.set(xlabel="rank", ylabel="matching rate (%)", xlim=(1, RANKS), ylim=(0, 100), title=f"CMC, {protocol}")
+    axes.set_xticks([1, 5, 10, 15, 20])
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", title="rank-1 in brackets")
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """A figure as PNG, written atomically."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=150, format="png")
+    write_atomically(path, buffer.getvalue())
+
+
+def save_attention(path: Path, network: Network, variables: Parameters, tracklets: Tracklets) -> None:
+    """Clips of several persons: each frame, its location map laid over it, and its temporal weight as a bar."""
+    rows = choose_clips(tracklets)
+    length = network.config.data.frames
+    reader = FrameReader(tracklets, network.config.data.height, network.config.data.width)
+    counts = [min(length, int(tracklets.table.length[row])) for row in rows]
+    clips = [pad_clip(reader(ClipDraw(row, 0, n, WHOLE)), length) for row, n in zip(rows, counts, strict=True)]
+    batch = stack_clips(clips)
+    encoding = networks.encode_clips(network, variables, batch)
+    locations, selection = np.asarray(encoding.locations), np.asarray(encoding.selection)
+    figure = Figure(figsize=(SHOWN * 1.25, len(rows) * 2.05), layout="constrained")
+    grid = figure.subplots(len(rows), SHOWN, squeeze=False)
+    for axes, row, frames, maps, weights, count in zip(
+        grid, rows, batch["frames"], locations, selection, counts, strict=True
+    ):
+        show_clip(list(axes), frames[:count], maps[:count], weights[:count], f"person {tracklets.table.person[row]}")
+    figure.suptitle("where (red: more than its even share) and when (bars: weight of the frame over the clip's largest)")
+    save(figure, path)
+
+
+def choose_clips(tracklets: Tracklets) -> list[int]:
+    """The longest tracklets of different persons, in the order of the table."""
+    table = tracklets.table
+    known = np.flatnonzero(table.person > DISTRACTOR)
+    longest = known[np.argsort(-table.length[known], kind="stable")]
+    _, first = np.unique(table.person[longest], return_index=True)
+    return sorted(longest[np.sort(first)[:CLIPS]].tolist())
+
+
+def show_clip(
+    axes: Sequence,
+    frames: UInt8[np.ndarray, "T H W 3"],
+    maps: Float[np.ndarray, "T Kh Kw"],
+    weights: Float[np.ndarray, "T"],
+    label: str,
+) -> None:
+    """A row of frames drawn evenly from the clip, each over its temporal weight."""
+    chosen = np.linspace(0, len(frames) - 1, min(len(axes), len(frames))).round().astype(int)
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, t in zip(axes, chosen, strict=False):
+        picture = overlay(frames[t], maps[t])
+        axis.imshow(picture)
+        height, width = picture.shape[:2]
+        bar = height * 0.06
+        axis.add_patch(_rectangle(height + bar * 0.6, float(width), bar, "#DDDDDD"))
+        axis.add_patch(_rectangle(height + bar * 0.6, float(width * weights[t] / weights.max()), bar, COLOURS[0]))
+        axis.set(xlim=(0, width), ylim=(height + 2 * bar, 0))
+    axes[0].set_title(label, fontsize=8, loc="left")
+
+
+def overlay(
+    frame: UInt8[np.ndarray, "H W 3"], locations: Float[np.ndarray, "Kh Kw"]
+) -> Float[np.ndarray, "H2 W2 3"]:
+    """A frame, four times as large, whose regions with more than their even share of the weight are tinted red."""
+    height, width = 4 * frame.shape[0], 4 * frame.shape[1]
+    picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32) / 255
+    share = cv2.resize(locations.astype(np.float32) * locations.size, (width, height), interpolation=cv2.INTER_LINEAR)
+    strength = np.clip((share - 1.0) / max(float(share.max()) - 1.0, 0.5), 0, 1)[..., None] * 0.65
+    return picture * (1 - strength) + np.array([1.0, 0.1, 0.0], np.float32) * strength
+
+
+def _rectangle(top: float, width: float, height: float, colour: str) -> Rectangle:
+    return Rectangle((0, top), width, height, color=colour, linewidth=0)

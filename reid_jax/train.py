@@ -1,0 +1,234 @@
+"""Training (section IV, V.B): state, the compiled step, and the loop that runs, saves and resumes it.
+
+Axes: `B` pairs, `T` frames, `E` embedding.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+from tqdm import tqdm
+
+from reid_jax import attention, backbones, losses, model
+from reid_jax import network as networks
+from reid_jax.checkpoints import Checkpoints
+from reid_jax.config import Config
+from reid_jax.model import Encoding, Parameters
+from reid_jax.network import Batch, Network
+
+Metrics = dict[str, Array]
+
+
+class Diverged(RuntimeError):
+    """The loss or the parameters are no longer finite."""
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything a step changes; together with the data's position, all that resuming needs.
+
+    The fields are not checked: JAX and Orbax fill pytrees with other things than arrays on their way.
+    """
+
+    step: Any
+    """int32 []: steps taken."""
+    variables: Parameters
+    optimizer: optax.OptState
+    broken_at: Any
+    """int32 []: number of steps before the first that gave a NaN or Inf, or -1."""
+
+
+def learning_rate(config: Config) -> optax.Schedule:
+    """Linear warm-up, then constant or a cosine down to zero at the last step."""
+    settings = config.train
+    warmup = optax.linear_schedule(0.0, settings.learning_rate, settings.warmup_steps)
+    rest = max(settings.steps - settings.warmup_steps, 1)
+    after = {
+        "none": optax.constant_schedule(settings.learning_rate),
+        "cosine": optax.cosine_decay_schedule(settings.learning_rate, rest),
+    }[settings.decay]
+    return optax.join_schedules([warmup, after], [settings.warmup_steps])
+
+
+def make_optimizer(config: Config) -> optax.GradientTransformation:
+    """Element-wise clipping, then RMSProp (section V.B); the backbone at its own rate, frozen parts not at all."""
+
+    def rmsprop(factor: float) -> optax.GradientTransformation:
+        schedule = learning_rate(config)
+        return optax.chain(
+            optax.clip(config.train.clip),
+            optax.scale_by_rms(decay=0.9, eps=1e-8, bias_correction=True),
+            optax.add_decayed_weights(config.train.weight_decay),
+            optax.scale_by_learning_rate(lambda step: factor * schedule(step)),
+        )
+
+    parts = {"head": rmsprop(1.0), "backbone": rmsprop(config.backbone.backbone_rate), "frozen": optax.set_to_zero()}
+    return optax.multi_transform(parts, partial(parameter_parts, config=config))
+
+
+def parameter_parts(parameters: Parameters, config: Config) -> Parameters:
+    """For each leaf of {"backbone", "head"}, which part it belongs to: `head`, `backbone` or `frozen`."""
+    stages = {
+        "frozen": (),
+        "last": backbones.last_stages(config.backbone),
+        "whole": tuple(parameters["backbone"]),
+    }[config.backbone.fine_tune]
+    return {
+        "head": jax.tree.map(lambda _: "head", parameters["head"]),
+        "backbone": {
+            stage: jax.tree.map(lambda _, part="backbone" if stage in stages else "frozen": part, leaves)
+            for stage, leaves in parameters["backbone"].items()
+        },
+    }
+
+
+def trained(variables: Parameters) -> Parameters:
+    """The variables that have gradients."""
+    return {name: variables[name] for name in ("backbone", "head")}
+
+
+def initial_state(network: Network) -> TrainState:
+    """The state before the first step; it follows from the configuration and its seed."""
+    variables = networks.initialise(network, jax.random.key(network.config.seed))
+    optimizer = make_optimizer(network.config).init(trained(variables))
+    return TrainState(jnp.zeros((), jnp.int32), variables, optimizer, jnp.full((), -1, jnp.int32))
+
+
+def batch_loss(network: Network, variables: Parameters, batch: Batch, key: Array) -> tuple[Array, tuple[Metrics, Any]]:
+    """Eq. 9 of a mini-batch of pairs; also its metrics and the new batch statistics."""
+    config = network.config
+    encodings, statistics = networks.encode_pairs(network, variables, batch, key)
+    first, second = encodings.embedding[:, 0], encodings.embedding[:, 1]
+    logits = jax.vmap(partial(model.similarity_logit, variables["head"]["similarity"]))(first, second)
+    if config.loss.pairs == "drawn":
+        pair_term = losses.pair_loss(logits, batch["same"])
+    else:
+        pair_term = losses.cross_pair_loss(*_all_pairs(variables["head"]["similarity"], encodings, batch["person"]))
+    penalties = jax.vmap(jax.vmap(attention.location_penalty))(encodings.locations, batch["mask"])
+    loss = losses.siamese_loss(pair_term, penalties.reshape(-1), config.loss.penalty)
+    accuracy = jnp.mean((logits > 0) == batch["same"])
+    return loss, ({"loss": loss, "pair_loss": pair_term, "penalty": penalties.mean(), "accuracy": accuracy}, statistics)
+
+
+def _all_pairs(
+    similarity: Parameters, encodings: Encoding, person: Int[Array, "B 2"]
+) -> tuple[Float[Array, "N N"], Int[Array, "N"]]:
+    embeddings = encodings.embedding.reshape(person.size, -1)
+    one_to_all = jax.vmap(partial(model.similarity_logit, similarity), in_axes=(None, 0))
+    return jax.vmap(one_to_all, in_axes=(0, None))(embeddings, embeddings), person.reshape(-1)
+
+
+@partial(jax.jit, static_argnames="network", donate_argnames="state")
+def train_step(network: Network, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """One RMSProp step; its randomness follows from the seed and the step alone."""
+    key = jax.random.fold_in(jax.random.key(network.config.seed), state.step)
+    parts = parameter_parts(trained(state.variables), network.config)
+
+    def loss(parameters: Parameters) -> tuple[Array, tuple[Metrics, Any]]:
+        open_parts = jax.tree.map(
+            lambda leaf, part: jax.lax.stop_gradient(leaf) if part == "frozen" else leaf, parameters, parts
+        )
+        return batch_loss(network, {**state.variables, **open_parts}, batch, key)
+
+    (_, (metrics, statistics)), gradients = jax.value_and_grad(loss, has_aux=True)(trained(state.variables))
+    updates, optimizer = make_optimizer(network.config).update(gradients, state.optimizer, trained(state.variables))
+    parameters = optax.apply_updates(trained(state.variables), updates)
+    metrics["gradient_norm"] = optax.tree.norm(gradients)
+    metrics["learning_rate"] = learning_rate(network.config)(state.step)
+    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.norm(updates))
+    broken_at = jnp.where((state.broken_at < 0) & ~finite, state.step, state.broken_at)
+    variables = {**state.variables, **parameters, "batch_stats": statistics}
+    return TrainState(state.step + 1, variables, optimizer, broken_at), metrics
+
+
+def check_finite(state: TrainState, checkpoints: Checkpoints) -> None:
+    """Raises Diverged where a step has produced a NaN or Inf, naming it and the last good checkpoint."""
+    if (step := int(state.broken_at)) >= 0:
+        good = checkpoints.latest()
+        where = "none was saved before it" if good is None else f"the last good checkpoint is {checkpoints.path(good)}"
+        raise Diverged(
+            f"step {step + 1} gave a loss or an update that is not finite; {where}. A lower learning_rate, a longer "
+            "warmup_steps, or initial=scaled usually helps."
+        )
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGINT or SIGTERM into a question asked between steps; a second SIGINT interrupts at once."""
+    asked = []
+
+    def ask(number: int, _: Any) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def fit(
+    network: Network,
+    state: TrainState,
+    batches: Iterator[dict[str, np.ndarray]],
+    checkpoints: Checkpoints,
+    log: Callable[[int, dict[str, float]], None],
+    validate: Callable[[Parameters], float] | None,
+) -> tuple[TrainState, bool]:
+    """Trains from `state` to the configured number of steps; returns the last state and whether it was reached.
+
+    `batches` begins with the batch of `state.step`. Metrics go to `log` every `log_every` steps, checkpoints are saved
+    every `checkpoint_every` steps and at the end, with `validate`'s score every `validate_every`. SIGINT and SIGTERM
+    save, then end.
+
+    Raises:
+        Diverged: a step gave a NaN or Inf.
+    """
+    settings, start = network.config.train, int(state.step)
+    metrics, since = [], time.perf_counter()
+    with stop_requests() as stop, tqdm(total=settings.steps, initial=start, desc="training", unit="step") as bar:
+        for step in range(start + 1, settings.steps + 1):
+            batch = next(batches)
+            state, step_metrics = train_step(network, state, {name: batch[name] for name in inputs(batch)})
+            metrics.append(step_metrics)
+            bar.update()
+            last = step == settings.steps or stop()
+            if last or step % settings.log_every == 0:
+                check_finite(state, checkpoints)
+                means = {name: float(np.mean([m[name] for m in jax.device_get(metrics)])) for name in step_metrics}
+                means["steps_per_second"] = len(metrics) / (time.perf_counter() - since)
+                log(step, means)
+                bar.set_postfix(loss=f"{means['loss']:.3f}", accuracy=f"{means['accuracy']:.2f}")
+                metrics, since = [], time.perf_counter()
+            if last or step % settings.checkpoint_every == 0:
+                check_finite(state, checkpoints)
+                score = _score(validate, state, step, settings.validate_every, step == settings.steps, log)
+                checkpoints.save(step, state, score)
+                since = time.perf_counter()
+            if last:
+                return state, step == settings.steps
+    return state, True
+
+
+def _score(validate, state: TrainState, step: int, every: int, final: bool, log) -> float | None:
+    if validate is None or not (final or step % every == 0):
+        return None
+    score = validate(state.variables)
+    log(step, {"validation_map": score})
+    return score
+
+
+def inputs(batch: dict[str, np.ndarray]) -> list[str]:
+    """The entries of a batch that the compiled step takes."""
+    return [name for name in ("frames", "features", "mask", "same", "person") if name in batch]

@@ -1,0 +1,214 @@
+"""What a run leaves on disk beside its checkpoints: settings, metrics, results, each file whole or not there.
+
+config.json      every setting          metrics.jsonl   a line a log step        results.json   the final figures
+tensorboard/     the same curves        checkpoints/    see `checkpoints`        *.png          pictures
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from reid_jax.config import Config
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+RESULTS = "results.json"
+
+OWN = (METRICS, RESULTS, "results", "cmc.png", "attention.png", "tensorboard", "checkpoints", CONFIG)
+"""What a run leaves in its work directory, in the order of deletion: what shows that it is one comes last."""
+
+CHANGEABLE = {"preset", "steps", "log_every", "checkpoint_every", "validate_every", "data_dir", "manual_dir", "workers"}
+"""Settings that a resumed run may change beside those of `evaluate`: none alters a step that was already taken."""
+
+
+class WorkDirError(ValueError):
+    """A work directory that cannot be used as asked."""
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Every setting by its name, which is unique across the groups."""
+    settings = {}
+    for name, value in dataclasses.asdict(config).items():
+        settings.update(value if isinstance(value, dict) else {name: value})
+    return settings
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """The settings in their groups, as JSON values."""
+    return dataclasses.asdict(config)
+
+
+def from_json(values: Mapping[str, Any], kind: type = Config, source: str = CONFIG) -> Any:
+    """The configuration of `to_json`'s values; one that is missing keeps its default.
+
+    Raises:
+        WorkDirError: `source` holds a setting that is not known.
+    """
+    types = typing.get_type_hints(kind)
+    found = {}
+    for name, value in values.items():
+        if name not in types:
+            raise WorkDirError(
+                f"{source}: {name!r} is not a setting of {kind.__name__}; was it written by another version?"
+            )
+        if dataclasses.is_dataclass(types[name]):
+            value = from_json(value, types[name], source)
+        found[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**found)
+
+
+def read_config(workdir: Path) -> Config:
+    """The settings of an existing run.
+
+    Raises:
+        WorkDirError: there is no run in `workdir`, or its config.json cannot be read.
+    """
+    path = workdir / CONFIG
+    try:
+        return from_json(json.loads(path.read_text()), source=str(path))
+    except FileNotFoundError as error:
+        raise WorkDirError(f"{workdir} holds no run ({CONFIG} is missing); train one there first") from error
+    except WorkDirError:
+        raise
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WorkDirError(f"{path} cannot be read ({error}); train with --overwrite to begin anew") from error
+
+
+def check_usable(workdir: Path, config: Config, resume: bool, overwrite: bool) -> None:
+    """Raises WorkDirError where `open_workdir` would refuse: a run is there without a flag, or it differs."""
+    if resume and overwrite:
+        raise WorkDirError("--resume and --overwrite exclude each other")
+    # A run killed while it wrote its first file leaves that file's temporary one alone behind.
+    if not workdir.exists() or all(path.name.startswith(f".{CONFIG}.") for path in workdir.iterdir()):
+        return
+    if not _holds_run(workdir):
+        raise WorkDirError(f"{workdir} exists and is no run of this program; name another work directory")
+    if resume:
+        check_resumable(workdir, config)
+    elif not overwrite:
+        raise WorkDirError(f"{workdir} already holds a run: give --resume to go on with it or --overwrite to lose it")
+
+
+def _holds_run(workdir: Path) -> bool:
+    """Whether there is a config.json that could be ours, be it damaged: other programs give that name to theirs."""
+    try:
+        values = json.loads((workdir / CONFIG).read_text())
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True
+    return isinstance(values, dict) and "preset" in values
+
+
+def open_workdir(workdir: Path, config: Config, resume: bool, overwrite: bool) -> None:
+    """Makes `workdir` ready for a run of `config`: new, emptied with `overwrite`, or as it is with `resume`.
+
+    Raises:
+        WorkDirError: see `check_usable`.
+    """
+    check_usable(workdir, config, resume, overwrite)
+    for path in (workdir / name for name in OWN if overwrite):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / CONFIG, to_json(config))
+
+
+def check_resumable(workdir: Path, config: Config) -> None:
+    """Raises WorkDirError where a setting that shaped the steps already taken differs, naming it and both values."""
+    before = read_config(workdir)
+    free = CHANGEABLE | set(dataclasses.asdict(config.evaluate))
+    old, new = flatten(before), flatten(config)
+    changed = [
+        f"{name}: {old[name]!r} before, {new[name]!r} now"
+        for name in new
+        if name not in free and old[name] != new[name]
+    ]
+    if changed:
+        raise WorkDirError(
+            f"{workdir} was trained with other settings ({'; '.join(changed)}): resume it with its own, or use another "
+            "work directory or --overwrite"
+        )
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file that is either whole or absent, and leaves an older one as it was if that fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(
+            f"{path} could not be written ({error}); make room on the disk and run the command again"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """A JSON file, written atomically."""
+    write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
+
+
+class MetricsLog:
+    """metrics.jsonl and TensorBoard files of a run, continued after `step`: a killed run's later lines are dropped."""
+
+    def __init__(self, workdir: Path, step: int) -> None:
+        self._path = workdir / METRICS
+        kept = [line for line in self.read(workdir) if line["step"] <= step]
+        write_atomically(self._path, b"".join(json.dumps(line).encode() + b"\n" for line in kept))
+        self._file = self._path.open("a", buffering=1)
+        # tensorboardX's own SummaryWriter hangs once its thread has met a full disk; this part of it has no thread.
+        folder = workdir / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        self._events = EventsWriter(str(folder / "events"))
+        if step:
+            self._events.write_event(self._event(step + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    @staticmethod
+    def read(workdir: Path) -> list[dict[str, int | float]]:
+        """The lines of metrics.jsonl; one cut short by a kill is left out."""
+        path, lines = workdir / METRICS, []
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                lines.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return lines
+
+    def __call__(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds the values of one step; an OSError where they cannot be written."""
+        try:
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            for name, value in values.items():
+                self._events.write_event(self._event(step, summary=summary.scalar(name, value)))
+            self._events.flush()
+        except OSError as error:
+            raise OSError(
+                f"{self._path} or the tensorboard folder beside it could not be written ({error}); make room, "
+                "then go on with --resume"
+            ) from error
+
+    @staticmethod
+    def _event(step: int, **content: Any) -> Event:
+        return Event(step=step, wall_time=time.time(), **content)
+
+    def close(self) -> None:
+        """Writes what is still held back."""
+        self._file.close()
+        self._events.close()

@@ -1,0 +1,197 @@
+"""Whole runs: going on where one ended, killed and interrupted runs, the best checkpoint, what an evaluation leaves."""
+
+import json
+import os
+import random
+import shutil
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny_runs import (
+    Trainings,
+    assert_same_state,
+    fit,
+    last_state,
+    metrics_without_time,
+    tiny_config,
+    tiny_splits,
+    wait_for,
+)
+
+from reid_jax import runs, workdir
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+KILLED = tiny_config(steps=30, validation_persons=2, validate_every=6, checkpoint_every=2, log_every=2)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The run that the killed and interrupted ones must equal."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    assert fit(KILLED, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trainings(tmp_path_factory):
+    return Trainings(tmp_path_factory.mktemp("trainings"))
+
+
+def assert_resumed_equals_whole(tmp_path, half, whole, **resumed):
+    assert fit(half, tmp_path / "resumed")
+    assert fit(replace(whole, **resumed), tmp_path / "resumed", resume=True)
+    assert fit(whole, tmp_path / "whole")
+    assert_same_state(last_state(whole, tmp_path / "resumed"), last_state(whole, tmp_path / "whole"))
+    assert metrics_without_time(tmp_path / "resumed") == metrics_without_time(tmp_path / "whole")
+    assert [line["step"] for line in metrics_without_time(tmp_path / "whole")] == [2, 4, 6, 8]
+    assert int(last_state(whole, tmp_path / "whole")["next_batch"]) == 8
+
+
+def test_a_resumed_run_equals_one_that_ran_through(tmp_path):
+    assert_resumed_equals_whole(tmp_path, tiny_config(steps=4), tiny_config(steps=8))
+
+
+def test_the_same_on_cached_features(tmp_path):
+    settings = dict(fine_tune="frozen", cache_features=True, data_dir=str(tmp_path / "data"))
+    assert_resumed_equals_whole(tmp_path, tiny_config(steps=4, **settings), tiny_config(steps=8, **settings))
+    assert len(list((tmp_path / "data" / "features").iterdir())) == 1, "computed once"
+
+
+@pytest.mark.slow
+def test_the_same_with_batch_statistics_dropout_and_worker_processes(tmp_path):
+    settings = dict(backbone="small_cnn", dropout_top=0.3)
+    half, whole = tiny_config(steps=4, **settings), tiny_config(steps=8, **settings)
+    assert_resumed_equals_whole(tmp_path, half, whole, data=replace(whole.data, workers=2))
+
+
+def test_a_finished_run_is_not_trained_further(uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    state, metrics = last_state(KILLED, tmp_path / "run"), metrics_without_time(tmp_path / "run")
+    assert fit(KILLED, tmp_path / "run", resume=True)
+    assert_same_state(last_state(KILLED, tmp_path / "run"), state)
+    assert metrics_without_time(tmp_path / "run") == metrics
+
+
+def test_the_best_checkpoint_is_the_one_that_is_evaluated(uninterrupted):
+    scores = {
+        line["step"]: line["validation_map"] for line in metrics_without_time(uninterrupted) if "validation_map" in line
+    }
+    assert sorted(scores) == [6, 12, 18, 24, 30] and all(0 < score <= 100 for score in scores.values())
+    best = max(scores, key=lambda step: (scores[step], step))
+    kept = sorted(int(path.name) for path in (uninterrupted / "checkpoints").iterdir() if path.name.isdigit())
+    assert kept == sorted({best, 30})
+    network, variables = runs.load_run(uninterrupted)
+    assert network.config == KILLED
+    stored = last_state(KILLED, uninterrupted, best)
+    np.testing.assert_array_equal(
+        variables["head"]["selection"], stored[".variables['head']['selection']"], err_msg=f"not of step {best}"
+    )
+
+
+def kill_until_finished(trainings, config, folder, kills, seed):
+    """Trains with SIGKILLs at seeded moments; every third falls on a checkpoint being written. Returns the moments."""
+    draw, moments = random.Random(seed), []
+    for kill in range(kills):
+        process = trainings.start(config, folder, resume=True)
+        target = round(config.train.steps * 0.9 * (kill + draw.random()) / kills)
+
+        def reached(target=target):
+            lines = workdir.MetricsLog.read(folder)
+            return bool(lines) and lines[-1]["step"] >= target
+
+        def writing():
+            return any((folder / "checkpoints").glob("*.orbax-checkpoint-tmp"))
+
+        wait_for(lambda process=process, reached=reached: reached() or not process.is_alive())
+        if kill % 3 == 1:
+            wait_for(lambda process=process: writing() or not process.is_alive())
+            moments.append((target, "writing"))
+        else:
+            moments.append((target, draw.random() * 0.2))
+            process.join(moments[-1][1])
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL, trainings.log(folder).read_text()
+    trainings.finish(config, folder, resume=True)
+    return moments
+
+
+def assert_equals_uninterrupted(folder, uninterrupted):
+    assert_same_state(last_state(KILLED, folder), last_state(KILLED, uninterrupted))
+    assert metrics_without_time(folder) == metrics_without_time(uninterrupted)
+    names = [sorted(path.name for path in (run / "checkpoints").iterdir()) for run in (folder, uninterrupted)]
+    assert names[0] == names[1]
+
+
+def test_a_run_killed_at_random_moments_ends_as_if_it_never_was(trainings, uninterrupted, tmp_path):
+    kill_until_finished(trainings, KILLED, tmp_path / "killed", kills=3, seed=0)
+    assert_equals_uninterrupted(tmp_path / "killed", uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_run_killed_ten_times_ends_as_if_it_never_was(trainings, uninterrupted, tmp_path):
+    moments = kill_until_finished(trainings, KILLED, tmp_path / "killed10", kills=10, seed=1)
+    print(f"killed after step and seconds: {moments}")
+    assert_equals_uninterrupted(tmp_path / "killed10", uninterrupted)
+
+
+def interrupt(trainings, config, folder, number, group=False):
+    """Sends a signal after the next line of metrics; returns the output."""
+    before = len(workdir.MetricsLog.read(folder))
+    process = trainings.start(config, folder, resume=True)
+    wait_for(lambda: len(workdir.MetricsLog.read(folder)) > before or not process.is_alive())
+    (os.killpg if group else os.kill)(process.pid, number)
+    process.join(60)
+    text = trainings.log(folder).read_text()
+    assert process.exitcode == 0 and "stopped and saved" in text and "Traceback" not in text, text
+    return text
+
+
+def test_sigterm_and_sigint_save_and_end_and_the_run_goes_on_exactly(trainings, uninterrupted, tmp_path):
+    folder = tmp_path / "interrupted"
+    interrupt(trainings, KILLED, folder, signal.SIGTERM)
+    first = last_state(KILLED, folder)
+    assert 0 < int(first["next_batch"]) == int(first[".step"]) < 30
+    interrupt(trainings, KILLED, folder, signal.SIGINT)
+    assert int(first[".step"]) < int(last_state(KILLED, folder)[".step"]) < 30
+    trainings.finish(KILLED, folder, resume=True)
+    assert_same_state(last_state(KILLED, folder), last_state(KILLED, uninterrupted))
+
+
+@pytest.mark.slow
+def test_ctrl_c_reaches_the_worker_processes_too_and_still_saves(trainings, uninterrupted, tmp_path):
+    config = replace(KILLED, data=replace(KILLED.data, workers=2))
+    interrupt(trainings, config, tmp_path / "workers", signal.SIGINT, group=True)
+    trainings.finish(config, tmp_path / "workers", resume=True)
+    assert_same_state(last_state(KILLED, tmp_path / "workers"), last_state(KILLED, uninterrupted))
+
+
+def test_an_evaluation_leaves_results_and_pictures_and_training_helped(tmp_path, capsys):
+    config, folder = tiny_config(steps=120, log_every=40, checkpoint_every=60), tmp_path / "run"
+    assert fit(config, folder)
+    results = runs.evaluate_run(config, folder, tiny_splits())
+    assert json.loads((folder / "results.json").read_text()) == results
+    assert json.loads((folder / "results" / "mars_official-euclidean.json").read_text()) == results
+    assert results["dataset"] == "walkers" and results["protocol"] == "mars_official"
+    assert results["distance"] == "euclidean" and results["data"] == "tiny, drawn"
+    rows = {runs.TRAINED: results, **results["baselines"]}
+    assert set(rows) == {runs.TRAINED, runs.UNTRAINED, runs.AVERAGE, runs.HISTOGRAM}
+    for row in rows.values():
+        assert (row["probes"], row["gallery"], row["skipped"]) == (4, 14, 0)
+        assert 0 <= row["rank1"] <= row["rank5"] <= row["rank10"] <= row["rank20"] <= 100
+        assert 0 < row["map"] <= 100
+    assert results["map"] > results["baselines"][runs.UNTRAINED]["map"]
+    printed = capsys.readouterr().out
+    assert "mars_official" in printed and f"{results['map']:.1f}" in printed and runs.HISTOGRAM in printed
+    for name in ("cmc.png", "attention.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_without_checkpoints_cannot_be_loaded(tmp_path):
+    workdir.open_workdir(tmp_path / "run", KILLED, resume=False, overwrite=False)
+    with pytest.raises(workdir.WorkDirError, match="has no checkpoint yet"):
+        runs.load_run(tmp_path / "run")
+    with pytest.raises(workdir.WorkDirError, match="holds no run"):
+        runs.load_run(tmp_path)
