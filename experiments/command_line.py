@@ -10,7 +10,8 @@ import jax
 import tyro
 
 from reid_jax import workdir as workdirs
-from reid_jax.config import Config, DatasetName, PresetName, preset
+from reid_jax.config import Config, DatasetName, PresetName
+from reid_jax.presets import preset
 from reid_jax.train import Diverged
 
 

@@ -1,5 +1,7 @@
 """Score the best checkpoint of a run under a named protocol.
 
+As in:
+
     python -m experiments.evaluate --workdir runs/mars --protocol query_removed
 """
 

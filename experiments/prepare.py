@@ -1,5 +1,7 @@
 """Prepare a data set: read the official download (walkers: draw it), check it, and print its counts.
 
+As in:
+
     python -m experiments.prepare --dataset mars --manual-dir PATH
 """
 

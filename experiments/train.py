@@ -1,5 +1,7 @@
 """Prepare a data set, train the Siamese attention network, evaluate it on unseen persons.
 
+As in:
+
     python -m experiments.train --dataset walkers --workdir runs/walkers
     python -m experiments.train --dataset mars --manual-dir PATH --preset small --workdir runs/mars
 """

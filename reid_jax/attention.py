@@ -1,6 +1,7 @@
 """Where and when to look: location softmax (Eq. 3, 4), its penalty (Eq. 9), temporal selection (Eq. 6).
 
-Functions are of one clip (`attend` also of clips behind the grid). Axes: `T` frames, `Kh Kw` grid, `D` features, `C` hidden channels.
+Functions are of one clip (`attend` also of clips behind the grid). Axes: `T` frames, `Kh Kw` grid, `D` features, `C`
+hidden channels.
 """
 
 from typing import NamedTuple

@@ -1,15 +1,16 @@
-"""Every setting of the library: frozen dataclasses, the only place with defaults, and presets by name.
+"""Every setting of the library: frozen dataclasses, the only place with defaults, presets are in `presets`.
 
 Field names are unique across the groups, so the command line spells each of them alone (`--frames 20`).
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 DatasetName = Literal["walkers", "mars", "ilids_vid", "prid2011"]
 BackboneName = Literal["rcn", "small_cnn", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
 Protocol = Literal["mars_official", "query_removed", "two_camera", "rcn_first_last"]
 Distance = Literal["euclidean", "cosine", "similarity"]
+Positives = Literal["half", "all"]
 PresetName = Literal["paper", "paper_5x5", "default", "small"]
 
 
@@ -37,6 +38,8 @@ class DataConfig:
     """Frame height H in pixels, after resizing."""
     width: int = 32
     """Frame width W in pixels, after resizing."""
+    positives: Positives = "half"
+    """Half of the drawn pairs are positive (the paper), or all: the cross pairs have negatives enough."""
     mirror: bool = True
     """Mirror half of the training clips, all frames alike."""
     crop: float = 0.9
@@ -77,6 +80,8 @@ class RecurrentConfig:
     """Side of each layer's input-to-hidden kernel."""
     state_kernels: tuple[int, ...] = (3, 5, 5)
     """Side of each layer's hidden-to-hidden kernel."""
+    features: Literal["raw", "standardised"] = "standardised"
+    """X_t as the backbone gives it (the paper), or each region's vector with mean 0 and variance 1."""
     between: Literal["keep", "halve"] = "keep"
     """Max-pooling between layers: 3x3 stride 1 keeps the grid, 2x2 stride 2 halves it."""
     initial: Literal["paper", "scaled"] = "scaled"
@@ -117,6 +122,8 @@ class LossConfig:
     """Lambda, the coefficient of the location penalty (the paper: 1)."""
     pairs: Literal["drawn", "cross"] = "cross"
     """The drawn pairs only (the paper), or every pair of two clips of the mini-batch, both classes weighted alike."""
+    hardness: float = 0.0
+    """With `cross`: how much more the pairs weigh that the network gets most wrong (0: all alike)."""
 
 
 @dataclass(frozen=True)
@@ -196,63 +203,31 @@ def problems(config: Config) -> list[str]:
     """What contradicts itself in a configuration: the field, its value and the remedy."""
     data, backbone, recurrent, train = config.data, config.backbone, config.recurrent, config.train
     layers = {len(recurrent.channels), len(recurrent.input_kernels), len(recurrent.state_kernels)}
+    rates = (recurrent.dropout_between, recurrent.dropout_top)
     even = [kernel for kernel in recurrent.input_kernels + recurrent.state_kernels if kernel < 1 or kernel % 2 == 0]
     rules = {
         "channels, input_kernels and state_kernels differ in length: give one of each a layer": len(layers) > 1,
         f"kernel sides must be odd and positive, not {even}": bool(even),
-        f"batch_pairs is {train.batch_pairs}: half of a mini-batch is positive, so give an even number": train.batch_pairs % 2,
+        f"batch_pairs is {train.batch_pairs}: half of them are positive: give an even number": train.batch_pairs % 2,
         f"frames is {data.frames}: a clip has at least one": data.frames < 1,
         f"crop is {data.crop}: a share of the frame in (0, 1]": not 0 < data.crop <= 1,
         f"steps is {train.steps}: at least one": train.steps < 1,
+        f"batch_pairs is {train.batch_pairs}: at least two": train.batch_pairs < 2,
+        f"log_every and checkpoint_every are {train.log_every} and {train.checkpoint_every}: at least one": (
+            min(train.log_every, train.checkpoint_every) < 1
+        ),
+        f"validate_every is {train.validate_every}: a multiple of checkpoint_every, {train.checkpoint_every}": (
+            train.checkpoint_every > 0 and (train.validate_every < 1 or train.validate_every % train.checkpoint_every)
+        ),
+        f"channels is {recurrent.channels}: at least one layer": not recurrent.channels,
+        f"dropout_between and dropout_top are {rates}: rates in [0, 1)": not all(0 <= rate < 1 for rate in rates),
+        f"translation is {data.translation}: a share of the frame in [0, 1)": not 0 <= data.translation < 1,
+        f"embed_frames is {config.evaluate.embed_frames}: 0 or more": config.evaluate.embed_frames < 0,
+        "positives=all leaves pairs=drawn without a negative pair: use pairs=cross": (
+            data.positives == "all" and config.loss.pairs == "drawn"
+        ),
         f"cache_features needs fine_tune=frozen, not {backbone.fine_tune}": (
             backbone.cache_features and backbone.fine_tune != "frozen"
         ),
     }
     return [text for text, broken in rules.items() if broken]
-
-
-def preset(name: PresetName, dataset: DatasetName) -> Config:
-    """The settings of a preset for a data set: the paper's, ours, or ours at CPU size."""
-    base = {"paper": _paper, "paper_5x5": _paper_5x5, "default": _default, "small": _small}[name](dataset)
-    protocol = "mars_official" if dataset in ("walkers", "mars") else "two_camera"
-    return replace(
-        base,
-        preset=name,
-        data=replace(base.data, dataset=dataset),
-        evaluate=replace(base.evaluate, protocol=protocol),
-    )
-
-
-def _paper(dataset: DatasetName) -> Config:
-    """Sections IV and V.B as written; the kernels of Table II's best variant."""
-    return Config(
-        data=DataConfig(height=224, width=224, validation_persons=0),
-        backbone=BackboneConfig(backbone="efficientnet_lite0", pretrained=True),
-        recurrent=RecurrentConfig(initial="paper", dropout_between=0.7, dropout_top=0.7),
-        attention=AttentionConfig(location_scale="sum", embedding="raw"),
-        loss=LossConfig(penalty=1.0, pairs="drawn"),
-        train=TrainConfig(decay="none", warmup_steps=0),
-        evaluate=EvaluateConfig(conditions=10),
-    )
-
-
-def _paper_5x5(dataset: DatasetName) -> Config:
-    """The same with section V.B's 5x5 kernels throughout."""
-    base = _paper(dataset)
-    return replace(base, recurrent=replace(base.recurrent, input_kernels=(5, 5, 5), state_kernels=(5, 5, 5)))
-
-
-def _default(dataset: DatasetName) -> Config:
-    if dataset == "walkers":
-        return Config(backbone=BackboneConfig(backbone="small_cnn"))
-    return Config(
-        data=DataConfig(height=192, width=96, frames=8),
-        backbone=BackboneConfig(
-            backbone="efficientnet_lite0", endpoint="stride16", pretrained=True, fine_tune="frozen", cache_features=True
-        ),
-    )
-
-
-def _small(dataset: DatasetName) -> Config:
-    base = _default(dataset)
-    return replace(base, recurrent=replace(base.recurrent, channels=(64, 128), input_kernels=(3, 3), state_kernels=(3, 3)))

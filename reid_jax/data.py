@@ -62,7 +62,9 @@ class PairReader:
         batch, place = divmod(int(element), share)
         i = batch * self.batch_pairs + self.process_index * share + place
         data = self.data
-        pair = draw_pair(self.index, self.seed, i, data.frames, data.mirror, data.crop, data.translation)
+        pair = draw_pair(
+            self.index, self.seed, i, data.frames, data.mirror, data.crop, data.translation, data.positives
+        )
         clips = [pad_clip(self.read_clip(draw), data.frames) for draw in pair.clips]
         return {
             **stack_clips(clips),

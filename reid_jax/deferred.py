@@ -23,7 +23,9 @@ Step = Callable[[Sequence[Multiply], Any, Any, Any], tuple[Any, Any]]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def scan(step: Step, weights: Sequence[Float[Array, "_M _I _F"]], shared: Any, start: Any, inputs: Any) -> tuple[Any, Any]:
+def scan(
+    step: Step, weights: Sequence[Float[Array, "_M _I _F"]], shared: Any, start: Any, inputs: Any
+) -> tuple[Any, Any]:
     """`jax.lax.scan` of `step` over the frames of `inputs`, `weights` and `shared` being the same at every frame.
 
     Everything that has a gradient is an argument: `step` closes over constants only.

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from reid_jax import network as networks
@@ -17,7 +16,7 @@ from reid_jax.histogram import histogram_embedding
 from reid_jax.model import Parameters
 from reid_jax.network import Batch, Network
 from reid_jax.protocols import PROTOCOLS, View
-from reid_jax.retrieval import RetrievalResult, results_record, score
+from reid_jax.retrieval import RetrievalResult, score
 from reid_jax.sampling import WHOLE, Augmentation
 from reid_jax.tracklets import Tracklets
 
@@ -74,7 +73,11 @@ def embed_conditions(
 
 
 def evaluate(
-    function: Embed, tracklets: Tracklets, config: Config, similarity: Parameters | None, readers: ReaderOf | None = None
+    function: Embed,
+    tracklets: Tracklets,
+    config: Config,
+    similarity: Parameters | None,
+    readers: ReaderOf | None = None,
 ) -> RetrievalResult:
     """Scores the embeddings of `function` under the configured protocol, distance and average precision.
 

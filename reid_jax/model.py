@@ -111,6 +111,12 @@ def unroll(
     return locations.transpose(3, 0, 1, 2), states.transpose(3, 0, 1, 2, 4)
 
 
+def standardise(features: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
+    """Each region's vector with mean 0 and variance 1: backbones differ tenfold in scale, and gates saturate."""
+    centred = features - features.mean(-1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-5)
+
+
 def look(
     parameters: attention.LocationParameters, states: Float[Array, "Ks1 Ks2 N C"], grid: tuple[int, int], location: str
 ) -> Float[Array, "Kh Kw N"]:
@@ -149,8 +155,11 @@ def encode(
     config: Config,
     key: PRNGKeyArray | None = None,
 ) -> Encoding:
-    """Embeddings and attention of N clips (Eq. 1-7), each independent of the others. With a key, dropout is on: training."""
-    locations, states = unroll(parameters, features.astype(jnp.float32), mask, config, key)
+    """Embeddings and attention of N clips (Eq. 1-7), each independent of the others. With a key, dropout is on."""
+    features = features.astype(jnp.float32)
+    if config.recurrent.features == "standardised":
+        features = standardise(features)
+    locations, states = unroll(parameters, features, mask, config, key)
     top_key = None if key is None else jax.random.fold_in(key, mask.shape[1])
     dropped = recurrent.dropout(states, config.recurrent.dropout_top, top_key)
     selection, embedding = jax.vmap(partial(select, parameters, config=config.attention))(dropped, mask)

@@ -47,16 +47,24 @@ def initialise(network: Network, key: PRNGKeyArray) -> Parameters:
         ValueError: there are no published weights, or a tensor of them is missing or of another shape.
     """
     config = network.config
-    key_backbone, key_head = jax.random.split(key)
     frame = jnp.zeros((1, config.data.height, config.data.width, 3))
-    variables = jax.jit(partial(network.backbone.init, train=False))(key_backbone, frame)
+
+    def draw(key: PRNGKeyArray) -> Parameters:
+        key_backbone, key_head = jax.random.split(key)
+        variables = network.backbone.init(key_backbone, frame, train=False)
+        return {
+            "backbone": variables["params"],
+            "batch_stats": variables.get("batch_stats", {}),
+            "head": model.initialise_head(key_head, network.cube, config),
+        }
+
+    # Drawing is cheap and compiling it is not: without optimisation it starts in a fraction of the time.
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    variables = jax.jit(draw, compiler_options=options if jax.default_backend() == "cpu" else None)(key)
     if config.backbone.pretrained:
-        variables = backbones.pretrained_variables(config.backbone, variables)
-    return {
-        "backbone": variables["params"],
-        "batch_stats": variables.get("batch_stats", {}),
-        "head": model.initialise_head(key_head, network.cube, config),
-    }
+        published = backbones.pretrained_variables(config.backbone, backbone_variables(variables))
+        variables |= {"backbone": published["params"], "batch_stats": published.get("batch_stats", {})}
+    return variables
 
 
 def backbone_variables(variables: Parameters) -> Parameters:
@@ -69,9 +77,9 @@ def encode_pairs(
 ) -> tuple[Encoding, Parameters]:
     """Training encodings [B, 2, ...] of the two clips of every pair, and the new batch statistics.
 
-    The two branches of a pair share all parameters, so its clips are encoded as 2 B independent ones. (A `vmap` over the
-    pair is the same function, but puts the pair before the frequencies, which costs a CPU three times as much.) `batch`
-    holds `frames` (or cached `features`) and `mask`.
+    The two branches of a pair share all parameters, so its clips are encoded as 2 B independent ones: a `vmap` over
+    the pair is the same function, but would put the pair before the frequencies, where a CPU copies every operand.
+    `batch` holds `frames` (or cached `features`) and `mask`.
     """
     shape = batch["mask"].shape[:2]
     clips = {

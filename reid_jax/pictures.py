@@ -30,7 +30,9 @@ def save_cmc(path: Path, curves: Mapping[str, Float[np.ndarray, "G"]], protocol:
     axes = figure.add_subplot()
     for (name, cmc), colour in zip(curves.items(), COLOURS, strict=False):
         ranks = np.arange(1, min(RANKS, len(cmc)) + 1)
-        axes.plot(ranks, 100 * cmc[: len(ranks)], "o-", markersize=3, color=colour, label=f"{name} ({100 * cmc[0]:.1f})")
+        axes.plot(
+            ranks, 100 * cmc[: len(ranks)], "o-", markersize=3, color=colour, label=f"{name} ({100 * cmc[0]:.1f})"
+        )
     axes.set(xlabel="rank", ylabel="matching rate (%)", xlim=(1, RANKS), ylim=(0, 100), title=f"CMC, {protocol}")
     axes.set_xticks([1, 5, 10, 15, 20])
     axes.grid(alpha=0.3)
@@ -61,7 +63,9 @@ def save_attention(path: Path, network: Network, variables: Parameters, tracklet
         grid, rows, batch["frames"], locations, selection, counts, strict=True
     ):
         show_clip(list(axes), frames[:count], maps[:count], weights[:count], f"person {tracklets.table.person[row]}")
-    figure.suptitle("where (red: more than its even share) and when (bars: weight of the frame over the clip's largest)")
+    figure.suptitle(
+        "where (red: more than its even share) and when (bars: weight of the frame over the clip's largest)"
+    )
     save(figure, path)
 
 
@@ -96,9 +100,7 @@ def show_clip(
     axes[0].set_title(label, fontsize=8, loc="left")
 
 
-def overlay(
-    frame: UInt8[np.ndarray, "H W 3"], locations: Float[np.ndarray, "Kh Kw"]
-) -> Float[np.ndarray, "H2 W2 3"]:
+def overlay(frame: UInt8[np.ndarray, "H W 3"], locations: Float[np.ndarray, "Kh Kw"]) -> Float[np.ndarray, "H2 W2 3"]:
     """A frame, four times as large, whose regions with more than their even share of the weight are tinted red."""
     height, width = 4 * frame.shape[0], 4 * frame.shape[1]
     picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32) / 255

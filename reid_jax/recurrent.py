@@ -1,7 +1,7 @@
 """The stacked ConvGRU (Eq. 2, 5): a pure cell, and all layers at one frame.
 
-Axes: `Kh Kw` grid, `*N` nothing (one clip) or clips, `D` input channels, `C` hidden channels. Clips lie between grid and
-channels because there they cost the frequency products no copies.
+Axes: `Kh Kw` grid, `*N` nothing (one clip) or clips, `D` input channels, `C` hidden channels. Clips lie between grid
+and channels because there they cost the frequency products no copies.
 
 `spatial_products` is the readable definition of the cell's convolutions; `reid_jax.frequency` computes the same
 products as dense products over spatial frequencies, which XLA's CPU backend runs many times faster.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
+from reid_jax.config import Positives
 from reid_jax.tracklets import DISTRACTOR, TrackletTable
 
 
@@ -92,9 +93,16 @@ def index_pairs(table: TrackletTable) -> PairIndex:
 
 
 def draw_pair(
-    index: PairIndex, seed: int, i: int, frames: int, mirror: bool, crop: float, translation: float
+    index: PairIndex,
+    seed: int,
+    i: int,
+    frames: int,
+    mirror: bool,
+    crop: float,
+    translation: float,
+    positives: Positives,
 ) -> PairDraw:
-    """Draws training pair i: positive for even i, negative for odd i.
+    """Draws training pair i: positive for even i, and for odd i negative, or positive too where `positives` is `all`.
 
     Persons are drawn uniformly, then two cameras (different ones, unless a negative pair has no such choice), then a
     tracklet in each, then `frames` consecutive frames of it, or all of a shorter one.
@@ -107,9 +115,10 @@ def draw_pair(
         mirror: whether half of the clips are mirrored.
         crop: smallest side of a clip's crop, as a share of the frame.
         translation: largest translation, as a share of the frame's sides.
+        positives: `half` of the pairs, or `all`.
     """
     generator = np.random.default_rng([seed, i])
-    same = i % 2 == 0
+    same = i % 2 == 0 or positives == "all"
     places = _one_person(index, generator) if same else _two_persons(index, generator)
     first, second = (
         _draw_clip(index, generator, person, camera, frames, mirror, crop, translation) for person, camera in places

@@ -90,8 +90,8 @@ def hold_out(tracklets: Tracklets, persons: int, seed: int) -> tuple[Tracklets, 
     seen_twice = [p for p in known if len(np.unique(table.camera[table.person == p])) > 1]
     if persons > len(seen_twice) or persons > len(known) - 2:
         raise ValueError(
-            f"validation_persons is {persons}, but only {len(seen_twice)} of {len(known)} train persons are seen in two "
-            "cameras, and two must be left to train on: lower it, or set it to 0"
+            f"validation_persons is {persons}, but only {len(seen_twice)} of {len(known)} train persons are seen in "
+            "two cameras, and two must be left to train on: lower it, or set it to 0"
         )
     chosen = np.random.default_rng(seed).choice(seen_twice, persons, replace=False)
     held = np.isin(table.person, chosen)

@@ -112,7 +112,8 @@ def batch_loss(network: Network, variables: Parameters, batch: Batch, key: Array
     if config.loss.pairs == "drawn":
         pair_term = losses.pair_loss(logits, batch["same"])
     else:
-        pair_term = losses.cross_pair_loss(*_all_pairs(variables["head"]["similarity"], encodings, batch["person"]))
+        all_logits, person = _all_pairs(variables["head"]["similarity"], encodings, batch["person"])
+        pair_term = losses.cross_pair_loss(all_logits, person, config.loss.hardness)
     penalties = jax.vmap(jax.vmap(attention.location_penalty))(encodings.locations, batch["mask"])
     loss = losses.siamese_loss(pair_term, penalties.reshape(-1), config.loss.penalty)
     accuracy = jnp.mean((logits > 0) == batch["same"])

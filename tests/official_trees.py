@@ -77,7 +77,10 @@ def mars_info(root: Path, split: str, tracklets: Sequence[tuple[int, int, int, i
     names = [path.rpartition("/")[2] for path in mars_frames(split, tracklets)]
     (info / f"{split}_name.txt").write_bytes("".join(f"{name}\r\n" for name in names).encode())
     last = np.cumsum([length for *_, length in tracklets])
-    rows = [(end - length + 1, end, person, camera) for end, (person, camera, _, length) in zip(last, tracklets)]
+    rows = [
+        (end - length + 1, end, person, camera)
+        for end, (person, camera, _, length) in zip(last, tracklets, strict=True)
+    ]
     write_matrix(info / f"tracks_{split}_info.mat", f"track_{split}_info", np.array(rows, np.int32))
 
 

@@ -13,7 +13,8 @@ from experiments import command_line
 from experiments import evaluate as evaluate_program
 from experiments import train as train_program
 from reid_jax import workdir as workdirs
-from reid_jax.config import Config, preset
+from reid_jax.config import Config
+from reid_jax.presets import preset
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = Path(__file__).parents[1]

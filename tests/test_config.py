@@ -16,9 +16,9 @@ from reid_jax.config import (
     PresetName,
     RecurrentConfig,
     TrainConfig,
-    preset,
     problems,
 )
+from reid_jax.presets import preset
 
 PRESETS = [(name, dataset) for name in get_args(PresetName) for dataset in get_args(DatasetName)]
 
@@ -92,7 +92,7 @@ def test_paper_preset_holds_the_papers_values(dataset):
     assert config.recurrent.channels == (128, 256, 256)
     assert config.recurrent.input_kernels == (3, 5, 5)
     assert config.recurrent.state_kernels[1:] == (5, 5)
-    assert config.recurrent.initial == "paper"
+    assert (config.recurrent.initial, config.recurrent.features) == ("paper", "raw")
     assert (config.recurrent.dropout_between, config.recurrent.dropout_top) == (0.7, 0.7)
     assert (config.attention.location, config.attention.location_scale) == ("learned", "sum")
     assert (config.attention.pooling, config.attention.embedding) == ("attention", "raw")
@@ -113,7 +113,8 @@ def test_small_is_default_with_a_smaller_recurrence():
     for dataset in get_args(DatasetName):
         default, small = (workdir.flatten(preset(name, dataset)) for name in ("default", "small"))
         changed = {name for name, value in small.items() if default[name] != value}
-        assert changed == {"preset", "channels", "input_kernels", "state_kernels"}
+        schedule = {"steps", "checkpoint_every", "validate_every"}
+        assert changed == {"preset", "channels", "input_kernels", "state_kernels"} | schedule
 
 
 @pytest.mark.parametrize("values", [{"colour": 1}, {"train": {"colour": 1}}])

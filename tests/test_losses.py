@@ -24,21 +24,36 @@ def test_pair_loss_is_the_mean_cross_entropy():
     )
 
 
-def test_cross_pair_loss_is_the_double_loop_with_both_classes_alike():
+@pytest.mark.parametrize("hardness", [0.0, 0.7])
+def test_cross_pair_loss_is_the_double_loop_with_both_classes_alike(hardness):
     logits = np.random.default_rng(1).standard_normal((7, 7)) * 3
     person = np.array([4, 4, 1, 2, 4, 2, 9])
-    similar = [
-        cross_entropy(logits[a, b], True) for a in range(7) for b in range(7) if a != b and person[a] == person[b]
-    ]
-    unlike = [cross_entropy(logits[a, b], False) for a in range(7) for b in range(7) if person[a] != person[b]]
-    assert (len(similar), len(unlike)) == (8, 34)
-    loss = losses.cross_pair_loss(jnp.asarray(logits, jnp.float32), jnp.asarray(person))
-    np.testing.assert_allclose(loss, (np.mean(similar) + np.mean(unlike)) / 2, rtol=1e-5)
+    means = {True: [], False: []}
+    for a in range(7):
+        for same in (True, False):
+            others = [b for b in range(7) if b != a and (person[a] == person[b]) == same]
+            wrong = np.array([np.exp(hardness * (-logits[a, b] if same else logits[a, b])) for b in others])
+            if others:
+                terms = [cross_entropy(logits[a, b], same) for b in others]
+                means[same].append(np.sum(wrong * terms) / wrong.sum())
+    assert (len(means[True]), len(means[False])) == (5, 7)
+    loss = losses.cross_pair_loss(jnp.asarray(logits, jnp.float32), jnp.asarray(person), hardness)
+    np.testing.assert_allclose(loss, (np.mean(means[True]) + np.mean(means[False])) / 2, rtol=1e-5)
+
+
+def test_no_gradient_flows_through_the_weights_of_hard_pairs():
+    """Each pair's gradient has the sign of its own error: harder weights never push a logit the wrong way."""
+    logits = jnp.asarray(np.random.default_rng(6).standard_normal((4, 4)) * 4, jnp.float32)
+    person = jnp.array([0, 0, 1, 1])
+    gradient = np.asarray(jax.grad(losses.cross_pair_loss)(logits, person, 2.0))
+    same = np.asarray(person)[:, None] == np.asarray(person)[None, :]
+    off = ~np.eye(4, dtype=bool)
+    assert (gradient[same & off] < 0).all() and (gradient[~same] > 0).all()
 
 
 def test_a_clip_is_never_paired_with_itself():
     logits = jnp.asarray(np.random.default_rng(2).standard_normal((4, 4)), jnp.float32)
-    gradient = jax.grad(losses.cross_pair_loss)(logits, jnp.array([0, 0, 1, 1]))
+    gradient = jax.grad(losses.cross_pair_loss)(logits, jnp.array([0, 0, 1, 1]), 0.0)
     np.testing.assert_array_equal(np.diag(gradient), np.zeros(4))
     assert (np.abs(gradient)[~np.eye(4, dtype=bool)] > 0).all()
 
@@ -48,7 +63,7 @@ def test_cross_pair_loss_of_a_batch_of_one_class_is_half_that_class(person):
     logits = np.random.default_rng(3).standard_normal((3, 3))
     same = person[0] == person[1]
     mean = np.mean([cross_entropy(logits[a, b], same) for a in range(3) for b in range(3) if a != b])
-    loss = losses.cross_pair_loss(jnp.asarray(logits, jnp.float32), jnp.asarray(person))
+    loss = losses.cross_pair_loss(jnp.asarray(logits, jnp.float32), jnp.asarray(person), 0.0)
     np.testing.assert_allclose(loss, mean / 2, rtol=1e-5)
 
 
@@ -58,7 +73,7 @@ def test_gradients_are_finite_at_extreme_logits():
     value, gradient = jax.value_and_grad(losses.pair_loss)(extreme, same)
     np.testing.assert_allclose(value, 5000)
     np.testing.assert_allclose(gradient, [0, -0.25, 0.25, 0])
-    gradient = jax.grad(losses.cross_pair_loss)(jnp.outer(extreme, jnp.ones(4)), jnp.array([0, 0, 1, 1]))
+    gradient = jax.grad(losses.cross_pair_loss)(jnp.outer(extreme, jnp.ones(4)), jnp.array([0, 0, 1, 1]), 1.0)
     assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
 
 
@@ -76,6 +91,6 @@ def test_swapping_the_clips_of_each_pair_changes_nothing():
 
     def loss(embeddings, person):
         flat = embeddings.reshape(6, 4)
-        return losses.cross_pair_loss(jnp.asarray(flat @ flat.T, jnp.float32), jnp.asarray(person.ravel()))
+        return losses.cross_pair_loss(jnp.asarray(flat @ flat.T, jnp.float32), jnp.asarray(person.ravel()), 0.5)
 
     np.testing.assert_allclose(loss(embeddings, person), loss(embeddings[:, ::-1], person[:, ::-1]), rtol=1e-6)

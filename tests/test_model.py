@@ -25,7 +25,9 @@ def encode(parameters, clip, mask, config, key=None):
 
 
 def make_config(attention_settings=None, **settings):
-    recurrent_config = RecurrentConfig((3, 2), (3, 3), (3, 5), **{"formulation": "spatial", **settings})
+    recurrent_config = RecurrentConfig(
+        (3, 2), (3, 3), (3, 5), **{"formulation": "spatial", "features": "raw", **settings}
+    )
     return Config(recurrent=recurrent_config, attention=AttentionConfig(state_hidden=5, **(attention_settings or {})))
 
 
@@ -278,7 +280,7 @@ def test_dropout_at_the_top_leaves_every_state():
 
 def test_dropout_between_is_drawn_anew_for_each_frame():
     """A network without memory (z = 1, no state kernels) gives equal frames equal states, but for its dropout."""
-    settings = RecurrentConfig((64, 3), (1, 1), (1, 1), dropout_between=0.5, formulation="spatial")
+    settings = RecurrentConfig((64, 3), (1, 1), (1, 1), "raw", dropout_between=0.5, formulation="spatial")
     config = Config(recurrent=settings, attention=AttentionConfig(location="muted", state_hidden=2))
     parameters = random_parameters(21, config, (1, 1, 4))
     first, second = (k.input.at[..., : k.input.shape[-1] // 3].set(100.0) for k in parameters["recurrent"])
@@ -334,3 +336,21 @@ def test_repeat_valid_shows_a_clip_again_from_its_start():
     frames = jnp.arange(10).reshape(2, 5)
     mask = jnp.array([[True, True, False, False, False], [True] * 5])
     np.testing.assert_array_equal(model.repeat_valid(frames, mask), [[0, 1, 0, 1, 0], [5, 6, 7, 8, 9]])
+
+
+def test_standardised_features_have_mean_0_and_variance_1_whatever_their_scale():
+    features = np.random.default_rng(30).standard_normal((2, 3, 4, 4, 16)).astype(np.float32)
+    scaled = model.standardise(jnp.asarray(7 * features + 3))
+    np.testing.assert_allclose(scaled.mean(-1), 0, atol=1e-5)
+    np.testing.assert_allclose(scaled.var(-1), 1, atol=1e-3)
+    np.testing.assert_allclose(scaled, model.standardise(jnp.asarray(features)), atol=1e-3)
+
+
+def test_features_are_used_raw_where_the_paper_is_followed():
+    config = make_config(features="raw")
+    parameters, (clip, mask) = random_parameters(31, config), padded(random_clip(32, 3), 3)
+    raw, doubled = (encode(parameters, factor * clip, mask, config=config).embedding for factor in (1, 2))
+    assert np.abs(raw - doubled).max() > 1e-3
+    ours = make_config(features="standardised")
+    first, second = (encode(parameters, factor * clip, mask, config=ours).embedding for factor in (1, 2))
+    np.testing.assert_allclose(first, second, atol=1e-4)

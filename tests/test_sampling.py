@@ -33,15 +33,19 @@ def table_of(rows):
     return TrackletTable(person, camera, length, np.zeros(len(rows), bool), [f"t{row}" for row in range(len(rows))])
 
 
-def draws(count, seed=0, rows=ROWS, mirror=True, crop=0.9, translation=0.05):
+def draws(count, seed=0, rows=ROWS, mirror=True, crop=0.9, translation=0.05, positives="half"):
     index = index_pairs(table_of(rows))
-    return [draw_pair(index, seed, i, FRAMES, mirror, crop, translation) for i in range(count)]
+    return [draw_pair(index, seed, i, FRAMES, mirror, crop, translation, positives) for i in range(count)]
 
 
 def test_every_even_run_of_pairs_is_half_positive():
     same = [pair.same for pair in draws(40)]
     for start in range(30):
         assert sum(same[start : start + 10]) == 5
+
+
+def test_every_pair_is_positive_where_all_are_asked_for():
+    assert all(pair.same for pair in draws(40, positives="all"))
 
 
 def test_positive_pairs_show_one_person_in_two_cameras():
@@ -129,7 +133,7 @@ def test_the_two_clips_of_a_pair_are_augmented_apart():
 def test_a_pair_follows_from_seed_and_number_alone():
     index = index_pairs(table_of(ROWS))
     forward = draws(30)
-    backward = [draw_pair(index, 0, i, FRAMES, True, 0.9, 0.05) for i in reversed(range(30))]
+    backward = [draw_pair(index, 0, i, FRAMES, True, 0.9, 0.05, "half") for i in reversed(range(30))]
     assert forward == backward[::-1]
     assert forward != draws(30, seed=1)
     assert len({repr(pair) for pair in forward}) == 30

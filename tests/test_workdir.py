@@ -13,7 +13,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tiny_runs import tiny_config
 
 from reid_jax import workdir as workdirs
-from reid_jax.config import preset
+from reid_jax.presets import preset
 from reid_jax.workdir import MetricsLog, WorkDirError, check_usable, open_workdir, read_config, write_atomically
 
 CONFIG = tiny_config()

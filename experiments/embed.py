@@ -1,0 +1,68 @@
+"""Embed your own tracklets: a folder of folders of images, one a tracklet, in the order of their file names.
+
+As in:
+
+    python -m experiments.embed --workdir runs/mars --tracklets PATH --output embeddings.npz
+
+The file holds `name` [N] and `embedding` [N, E] in the order of the folders' names, and v [E] and c of Eq. 8.
+"""
+
+import io
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from experiments import command_line
+from reid_jax import evaluate, network, runs
+from reid_jax.tracklets import DISTRACTOR, Tracklets, TrackletTable
+from reid_jax.workdir import write_atomically
+
+IMAGES = {".jpg", ".jpeg", ".png"}
+
+
+def read_folders(folder: Path) -> Tracklets:
+    """Every subfolder's images as one tracklet, sorted; persons and cameras are unknown.
+
+    Raises:
+        ValueError: there is no subfolder, or one without images.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; give one that holds a folder of images for each tracklet")
+    records, names = [], []
+    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
+        images = sorted(path for path in place.iterdir() if path.suffix.lower() in IMAGES)
+        if not images:
+            raise ValueError(f"{place} holds no .jpg or .png image; remove the folder or fill it")
+        records.append({"frames": [path.read_bytes() for path in images]})
+        names.append(place.name)
+    if not records:
+        raise ValueError(f"{folder} holds no folders; each tracklet's images go into a folder of their own")
+    count = len(records)
+    length = np.array([len(record["frames"]) for record in records])
+    unknown = np.full(count, DISTRACTOR)
+    table = TrackletTable(unknown, np.ones(count, np.int64), length, np.zeros(count, bool), names)
+    return Tracklets(table, records, np.arange(count))
+
+
+def main(workdir: Path, tracklets: Path, output: Path = Path("embeddings.npz")) -> None:
+    """The program.
+
+    Args:
+        workdir: a trained run; its best checkpoint is used.
+        tracklets: folder with a folder of images for each tracklet.
+        output: the file to write.
+    """
+    found = read_folders(tracklets)
+    trained, variables = runs.load_run(workdir)
+    embeddings = evaluate.embed(partial(network.embed_clips, trained, variables), found, trained.config)
+    buffer = io.BytesIO()
+    similarity = variables["head"]["similarity"]
+    np.savez(buffer, name=np.array(found.table.name), embedding=embeddings, **similarity)
+    write_atomically(output, buffer.getvalue())
+    print(f"{output}: {len(found)} embeddings of {embeddings.shape[1]} values")
+
+
+if __name__ == "__main__":
+    command_line.run(lambda: tyro.cli(main, description=__doc__))
