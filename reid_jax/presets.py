@@ -52,20 +52,20 @@ def _default(dataset: DatasetName) -> Config:
     evaluation = EvaluateConfig(conditions=2)
     if dataset == "walkers":
         return Config(
-            data=DataConfig(frames=4),
+            data=DataConfig(frames=4, positives="all"),
             backbone=BackboneConfig(backbone="small_cnn"),
             recurrent=RecurrentConfig(channels=(64, 128), input_kernels=(3, 3), state_kernels=(3, 3)),
-            train=TrainConfig(batch_pairs=24, steps=500, checkpoint_every=125, validate_every=125),
+            train=TrainConfig(batch_pairs=24, steps=600, checkpoint_every=150, validate_every=150),
             evaluate=evaluation,
         )
     features = BackboneConfig(
         backbone="efficientnet_lite0", endpoint="stride16", pretrained=True, fine_tune="frozen", cache_features=True
     )
     return Config(
-        data=DataConfig(height=192, width=96, frames=4),
+        data=DataConfig(height=192, width=96, frames=4, positives="all"),
         backbone=features,
         recurrent=RecurrentConfig(channels=(128, 128), input_kernels=(3, 3), state_kernels=(3, 3)),
-        train=TrainConfig(batch_pairs=16, steps=1500, checkpoint_every=250, validate_every=250),
+        train=TrainConfig(batch_pairs=16, steps=1000, checkpoint_every=200, validate_every=200),
         evaluate=evaluation,
     )
 
@@ -76,5 +76,5 @@ def _small(dataset: DatasetName) -> Config:
     return replace(
         base,
         recurrent=replace(base.recurrent, channels=(128,), input_kernels=(3,), state_kernels=(3,)),
-        train=replace(base.train, steps=300 if dataset == "walkers" else 600, checkpoint_every=100, validate_every=100),
+        train=replace(base.train, steps=300 if dataset == "walkers" else 500, checkpoint_every=100, validate_every=100),
     )
