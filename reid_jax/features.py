@@ -84,6 +84,7 @@ def fingerprint(network: Network, variables: Parameters, tracklets: Tracklets) -
 def compute(network: Network, variables: Parameters, tracklets: Tracklets, path: Path) -> None:
     """Runs the backbone over every frame, plain and mirrored, into a file that is renamed to `path` when whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(path.parent)
     starts = np.cumsum(tracklets.table.length) - tracklets.table.length
     partial_path = path.with_suffix(f".partial{os.getpid()}")
     shape = (int(tracklets.table.length.sum()), len(CONDITIONS), *network.cube)
@@ -105,6 +106,15 @@ def compute(network: Network, variables: Parameters, tracklets: Tracklets, path:
         os.replace(partial_path, path)
     finally:
         partial_path.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Deletes the unfinished files of processes that were killed: they can be many gigabytes."""
+    for file in folder.glob("*.partial*"):
+        try:
+            os.kill(int(file.suffix.removeprefix(".partial")), 0)
+        except ProcessLookupError:
+            file.unlink(missing_ok=True)
 
 
 def _reserve(path: Path, shape: tuple[int, ...]) -> None:

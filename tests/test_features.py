@@ -137,3 +137,13 @@ def test_a_disk_without_room_is_a_clear_error_that_leaves_nothing(network, varia
         assert list(tmp_path.iterdir()) == []
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_what_a_killed_process_left_is_removed_and_a_living_one_is_left_alone(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    abandoned, growing = (tmp_path / f"set.partial{pid}" for pid in (process.pid, os.getpid()))
+    abandoned.write_bytes(b"half")
+    growing.write_bytes(b"half")
+    features.remove_abandoned(tmp_path)
+    assert not abandoned.exists() and growing.exists()

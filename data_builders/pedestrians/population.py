@@ -28,10 +28,10 @@ class Row:
 
 
 def draw_length(rng: np.random.Generator) -> int:
-    """Frames of a tracklet: mostly 7 to 16, a few up to 80."""
-    if rng.random() < 0.025:
+    """Frames of a tracklet: mostly 5 to 9, a few up to 80."""
+    if rng.random() < 0.015:
         return int(rng.integers(25, LONGEST + 1))
-    return int(np.clip(rng.lognormal(np.log(10), 0.33), SHORTEST, 24))
+    return int(np.clip(rng.lognormal(np.log(6), 0.33), SHORTEST, 24))
 
 
 def draw_cameras(rng: np.random.Generator, cameras: int) -> list[int]:

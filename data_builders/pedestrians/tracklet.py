@@ -17,9 +17,9 @@ FRAME = (64, 128)
 Kind = Literal["person", "background", "cut", "pair"]
 PERSONS, STRANGERS, EXTRAS, PLACES, SHOTS = range(5)
 """The streams of random numbers."""
-BEHIND, BEFORE, OBSTACLE = 0.25, 0.14, 0.24
+BEHIND, BEFORE, OBSTACLE = 0.25, 0.1, 0.18
 """How often somebody passes behind or before the person, or a thing stands before them."""
-BRIGHTNESS, TINT, FLICKER = 0.12, 0.04, 0.02
+BRIGHTNESS, TINT, FLICKER = 0.1, 0.03, 0.02
 """Standard deviations (of logarithms) of a tracklet's light, its colour, and the change over its frames."""
 
 
