@@ -21,7 +21,8 @@ from reid_jax.workdir import write_atomically
 # Okabe and Ito's colours, told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 RANKS = 20
-CLIPS, SHOWN = 6, 8
+CLIPS, LONGEST, SHOWN = 6, 16, 8
+"""Clips in a picture, the frames of a clip that the network sees, and how many of them are shown."""
 
 
 def save_cmc(path: Path, curves: Mapping[str, Float[np.ndarray, "G"]], protocol: str) -> None:
@@ -36,7 +37,7 @@ def save_cmc(path: Path, curves: Mapping[str, Float[np.ndarray, "G"]], protocol:
     axes.set(xlabel="rank", ylabel="matching rate (%)", xlim=(1, RANKS), ylim=(0, 100), title=f"CMC, {protocol}")
     axes.set_xticks([1, 5, 10, 15, 20])
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", title="rank-1 in brackets")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, title="rank-1 in brackets")
     save(figure, path)
 
 
@@ -50,22 +51,20 @@ def save(figure: Figure, path: Path) -> None:
 def save_attention(path: Path, network: Network, variables: Parameters, tracklets: Tracklets) -> None:
     """Clips of several persons: each frame, its location map laid over it, and its temporal weight as a bar."""
     rows = choose_clips(tracklets)
-    length = network.config.data.frames
     reader = FrameReader(tracklets, network.config.data.height, network.config.data.width)
-    counts = [min(length, int(tracklets.table.length[row])) for row in rows]
-    clips = [pad_clip(reader(ClipDraw(row, 0, n, WHOLE)), length) for row, n in zip(rows, counts, strict=True)]
+    counts = [min(LONGEST, int(tracklets.table.length[row])) for row in rows]
+    clips = [pad_clip(reader(ClipDraw(row, 0, n, WHOLE)), LONGEST) for row, n in zip(rows, counts, strict=True)]
     batch = stack_clips(clips)
     encoding = networks.encode_clips(network, variables, batch)
     locations, selection = np.asarray(encoding.locations), np.asarray(encoding.selection)
-    figure = Figure(figsize=(SHOWN * 1.25, len(rows) * 2.05), layout="constrained")
-    grid = figure.subplots(len(rows), SHOWN, squeeze=False)
+    columns = min(SHOWN, max(counts))
+    figure = Figure(figsize=(columns * 1.05, len(rows) * 2.05), layout="constrained")
+    grid = figure.subplots(len(rows), columns, squeeze=False)
     for axes, row, frames, maps, weights, count in zip(
         grid, rows, batch["frames"], locations, selection, counts, strict=True
     ):
         show_clip(list(axes), frames[:count], maps[:count], weights[:count], f"person {tracklets.table.person[row]}")
-    figure.suptitle(
-        "where (red: more than its even share) and when (bars: weight of the frame over the clip's largest)"
-    )
+    figure.suptitle("where (red: over its even share), when (bar: the frame's weight, of the largest)", fontsize=9)
     save(figure, path)
 
 

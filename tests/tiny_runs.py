@@ -38,7 +38,7 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 BASE = Config(
     data=DataConfig(height=16, width=8, frames=4, validation_persons=0),
     backbone=BackboneConfig(backbone="rcn"),
-    recurrent=RecurrentConfig(channels=(4, 6), input_kernels=(3, 3), state_kernels=(3, 3), formulation="spatial"),
+    recurrent=RecurrentConfig(channels=(4, 6), input_kernels=(3, 3), state_kernels=(3, 3)),
     attention=AttentionConfig(state_hidden=8),
     train=TrainConfig(
         batch_pairs=2,
