@@ -46,25 +46,26 @@ def initialise(network: Network, key: PRNGKeyArray) -> Parameters:
     Raises:
         ValueError: there are no published weights, or a tensor of them is missing or of another shape.
     """
-    config = network.config
-    frame = jnp.zeros((1, config.data.height, config.data.width, 3))
-
-    def draw(key: PRNGKeyArray) -> Parameters:
-        key_backbone, key_head = jax.random.split(key)
-        variables = network.backbone.init(key_backbone, frame, train=False)
-        return {
-            "backbone": variables["params"],
-            "batch_stats": variables.get("batch_stats", {}),
-            "head": model.initialise_head(key_head, network.cube, config),
-        }
-
     # Drawing is cheap and compiling it is not: without optimisation it starts in a fraction of the time.
     options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    variables = jax.jit(draw, compiler_options=options if jax.default_backend() == "cpu" else None)(key)
-    if config.backbone.pretrained:
-        published = backbones.pretrained_variables(config.backbone, backbone_variables(variables))
+    variables = jax.jit(partial(draw, network), compiler_options=options if jax.default_backend() == "cpu" else None)(
+        key
+    )
+    if network.config.backbone.pretrained:
+        published = backbones.pretrained_variables(network.config.backbone, backbone_variables(variables))
         variables |= {"backbone": published["params"], "batch_stats": published.get("batch_stats", {})}
     return variables
+
+
+def draw(network: Network, key: PRNGKeyArray) -> Parameters:
+    """Random variables of the whole network, before any published weights."""
+    data, (key_backbone, key_head) = network.config.data, jax.random.split(key)
+    variables = network.backbone.init(key_backbone, jnp.zeros((1, data.height, data.width, 3)), train=False)
+    return {
+        "backbone": variables["params"],
+        "batch_stats": variables.get("batch_stats", {}),
+        "head": model.initialise_head(key_head, network.cube, network.config),
+    }
 
 
 def backbone_variables(variables: Parameters) -> Parameters:

@@ -62,12 +62,12 @@ def test_the_defaults_are_those_of_preset_and_data_set():
 
 def test_a_flag_changes_its_one_setting():
     base = preset("small", "mars")
-    found = parse("--dataset=mars", "--preset=small", "--steps", "7", "--channels", "8", "16", "--no-mirror").config
+    found = parse("--dataset=mars", "--preset=small", "--steps", "7", "--channels", "8", "--no-mirror").config
     assert found == replace(
         base,
         train=replace(base.train, steps=7),
         data=replace(base.data, mirror=False),
-        recurrent=replace(base.recurrent, channels=(8, 16)),
+        recurrent=replace(base.recurrent, channels=(8,)),
     )
 
 

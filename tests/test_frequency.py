@@ -93,7 +93,7 @@ def both_formulations(stack, dtype):
     results = []
     for formulation in ("spatial", "frequency"):
         channels = (3, 2, 3)[: len(input_kernels)]
-        recurrent = RecurrentConfig(channels, input_kernels, state_kernels, between, "scaled", formulation)
+        recurrent = RecurrentConfig(channels, input_kernels, state_kernels, between=between, formulation=formulation)
         config = Config(recurrent=recurrent, attention=AttentionConfig(location=location, state_hidden=4))
         parameters = random_parameters(4, config, (*grid, 3), dtype)
         top = model.recurrent_grids(grid, config.attention, recurrent)[-1]

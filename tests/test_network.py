@@ -29,7 +29,7 @@ def make_config(backbone, height, width, **settings):
 
 def random_variables(network, seed):
     """Variables of the network's shapes, none of them zero, with unit pre-activations and positive variances."""
-    shapes = jax.eval_shape(partial(networks.initialise, network), jax.random.key(0))
+    shapes = jax.eval_shape(partial(networks.draw, network), jax.random.key(0))
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):

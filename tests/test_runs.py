@@ -169,7 +169,7 @@ def test_ctrl_c_reaches_the_worker_processes_too_and_still_saves(trainings, unin
 
 
 def test_an_evaluation_leaves_results_and_pictures_and_training_helped(tmp_path, capsys):
-    config, folder = tiny_config(steps=120, log_every=40, checkpoint_every=60), tmp_path / "run"
+    config, folder = tiny_config(steps=120, log_every=40, checkpoint_every=60, validate_every=60), tmp_path / "run"
     assert fit(config, folder)
     results = runs.evaluate_run(config, folder, tiny_splits())
     assert json.loads((folder / "results.json").read_text()) == results
