@@ -13,13 +13,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
 from reid_jax import network as networks
 from reid_jax.data import ClipReader, evaluation_batches
 from reid_jax.model import Parameters
-from reid_jax.network import Network
+from reid_jax.network import Batch, Network
 from reid_jax.sampling import WHOLE, ClipDraw
 from reid_jax.tracklets import Tracklets
 
@@ -97,7 +97,8 @@ def compute(network: Network, variables: Parameters, tracklets: Tracklets, path:
                 for batch in evaluation_batches(
                     tracklets, data.height, data.width, 0, CLIPS_A_BATCH, condition, "whole"
                 ):
-                    cubes = np.asarray(_features(network, variables, batch["frames"]))
+                    clips = {"frames": batch["frames"], "mask": batch["mask"]}
+                    cubes = np.asarray(_features(network, variables, clips))
                     for row, valid, clip in zip(batch["row"], batch["mask"], cubes, strict=True):
                         if row >= 0:
                             output[starts[row] : starts[row] + valid.sum(), number] = clip[valid]
@@ -132,9 +133,5 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> None:
 
 
 @partial(jax.jit, static_argnames="network")
-def _features(
-    network: Network, variables: Parameters, frames: UInt8[Array, "N T H W 3"]
-) -> Float[Array, "N T Kh Kw D"]:
-    pixels = frames.reshape(-1, *frames.shape[2:]).astype(np.float32)
-    cubes = network.backbone.apply(networks.backbone_variables(variables), pixels, train=False)
-    return cubes.reshape(*frames.shape[:2], *cubes.shape[1:]).astype(np.float16)
+def _features(network: Network, variables: Parameters, clips: Batch) -> Float[Array, "N T Kh Kw D"]:
+    return networks.clip_features(network, variables, clips).astype(np.float16)

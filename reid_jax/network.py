@@ -99,15 +99,18 @@ def encode_pairs(
     return jax.tree.map(lambda array: array.reshape(*shape, *array.shape[1:]), encoding), statistics
 
 
+def clip_features(network: Network, variables: Parameters, batch: Batch) -> Float[Array, "N T Kh Kw D"]:
+    """X_t of clips: the batch's cached `features`, or those of its `frames`, with running batch statistics."""
+    if "features" in batch:
+        return batch["features"]
+    frames, mask = batch["frames"], batch["mask"]
+    return model.extract(network.backbone, backbone_variables(variables), frames, mask, train=False)[0]
+
+
 @partial(jax.jit, static_argnames="network")
 def encode_clips(network: Network, variables: Parameters, batch: Batch) -> Encoding:
     """Encodings [N, ...] of clips `frames` [N, T, H, W, 3] (or `features`) with `mask` [N, T]; no dropout."""
-    features = batch.get("features")
-    if features is None:
-        features, _ = model.extract(
-            network.backbone, backbone_variables(variables), batch["frames"], batch["mask"], train=False
-        )
-    return model.encode(variables["head"], features, batch["mask"], network.config)
+    return model.encode(variables["head"], clip_features(network, variables, batch), batch["mask"], network.config)
 
 
 @partial(jax.jit, static_argnames="network")
@@ -119,8 +122,6 @@ def embed_clips(network: Network, variables: Parameters, batch: Batch) -> Float[
 @partial(jax.jit, static_argnames="network")
 def average_features(network: Network, variables: Parameters, batch: Batch) -> Float[Array, "N D"]:
     """The mean of X_t over the valid frames and the grid: the backbone alone, what a network must improve on."""
-    features, mask = batch.get("features"), batch["mask"]
-    if features is None:
-        features, _ = model.extract(network.backbone, backbone_variables(variables), batch["frames"], mask, train=False)
+    features, mask = clip_features(network, variables, batch), batch["mask"]
     frames = jnp.where(mask[:, :, None], features.astype(jnp.float32).mean((2, 3)), 0.0)
     return frames.sum(1) / jnp.maximum(mask.sum(1, keepdims=True), 1)
