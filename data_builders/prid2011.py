@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from data_builders.counts import check_published
 from data_builders.records import Contents, Halves, TrackletBuilder
-from data_builders.tables import digest
 from data_builders.two_cameras import (
     SPLIT,
     Sequences,
+    download_key,
     find_download,
     find_sequences,
     find_split_file,
@@ -50,8 +50,7 @@ class Prid2011(TrackletBuilder):
     @classmethod
     def key(cls, manual_dir: Path | None) -> str:
         """From the names of the frames and the split file."""
-        sequences, split_file = find(manual_dir)
-        return digest(["\n".join(sequences.listing).encode(), split_file[1] if split_file else b""])
+        return download_key(*find(manual_dir))
 
     @classmethod
     def contents(cls, manual_dir: Path | None) -> Contents:

@@ -10,7 +10,7 @@ import numpy as np
 
 from data_builders.records import Halves
 from data_builders.sources import Source, check_image, open_source, walk
-from data_builders.tables import first_existing
+from data_builders.tables import digest, first_existing
 from reid_jax.tracklets import TrackletTable
 
 SPLIT = "sequences"
@@ -111,6 +111,11 @@ def find_split_file(manual_dir: Path, source: Source, name: str, folders: Sequen
         return path, path.read_bytes()
     inside = next((path for path in sorted(source.names or ()) if path.rpartition("/")[2] == name), None)
     return None if inside is None else (source.path / inside, source.read(inside))
+
+
+def download_key(sequences: Sequences, split_file: tuple[Path, bytes] | None) -> str:
+    """A short name of exactly this download, from the names of its frames and its split file."""
+    return digest(["\n".join(sequences.listing).encode(), split_file[1] if split_file else b""])
 
 
 def in_both_cameras(table: TrackletTable) -> list[int]:
