@@ -39,9 +39,14 @@ def _sum_of_products(x: Array, kernel: Array, stride: int) -> Array:
     return sum(entry * window for entry, window in zip(entries, windows, strict=True))
 
 
+def _before_and_after(size: int, side: int, stride: int) -> tuple[int, int]:
+    """The padding of one axis."""
+    total = max(0, ((size - 1) // stride) * stride + side - size)
+    return total // 2, total - total // 2
+
+
 def _padded(x: Array, side: int, stride: int) -> Array:
-    spare = [max(0, ((size - 1) // stride) * stride + side - size) for size in x.shape[1:3]]
-    return jnp.pad(x, ((0, 0), *((total // 2, total - total // 2) for total in spare), (0, 0)))
+    return jnp.pad(x, ((0, 0), *(_before_and_after(size, side, stride) for size in x.shape[1:3]), (0, 0)))
 
 
 def _windows(padded: Array, side: int, stride: int) -> list[Array]:
@@ -60,17 +65,61 @@ def _forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, 
 
 def _backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    _, pull_back = jax.vjp(lambda x: _sum_of_products(x, kernel, stride), x)
+    return _input_gradient(gradient, kernel, stride, x.shape), _kernel_gradient(x, kernel, stride, gradient)
 
-    def add_frame(total: Array, frame: tuple[Array, Array]) -> tuple[Array, None]:
+
+def _input_gradient(gradient: Array, kernel: Array, stride: int, shape: tuple[int, ...]) -> Array:
+    """The pull-back to the input: for each of the stride's phases, its own entries times the shifted gradient.
+
+    Autodiff of the slices would scatter k * k times into the whole input.
+    """
+    side, axes = kernel.shape[0], [_phases(size, kernel.shape[0], stride) for size in shape[1:3]]
+    padded = jnp.pad(gradient, ((0, 0), (side, side), (side, side), (0, 0)))
+    phases = []
+    for rows in axes[0]:
+        for columns in axes[1]:
+            terms = [
+                kernel[row, column] * padded[:, side + top : side + top + height, side + left : side + left + width]
+                for row, top, height in rows
+                for column, left, width in columns
+            ]
+            phases.append(sum(terms, start=jnp.zeros((), gradient.dtype)))
+    return _interleaved(phases, stride, shape)
+
+
+def _phases(size: int, side: int, stride: int) -> list[list[tuple[int, int, int]]]:
+    """For each phase of an input axis, the (kernel entry, first gradient position, count) that its pixels meet."""
+    before, _ = _before_and_after(size, side, stride)
+    count = -(-size // stride)
+    return [
+        [(entry, (phase + before - entry) // stride, count) for entry in range((phase + before) % stride, side, stride)]
+        for phase in range(stride)
+    ]
+
+
+def _interleaved(phases: list[Array], stride: int, shape: tuple[int, ...]) -> Array:
+    """Pixels of the phases, in rows of `stride`, put back in their places in an array of `shape`."""
+    if stride == 1:
+        return phases[0]
+    frames, height, width, channels = shape
+    blocks = (frames, -(-height // stride), -(-width // stride), channels)
+    stacked = jnp.stack([jnp.broadcast_to(phase, blocks) for phase in phases]).reshape(stride, stride, *blocks)
+    pixels = stacked.transpose(2, 3, 0, 4, 1, 5).reshape(frames, blocks[1] * stride, blocks[2] * stride, channels)
+    return pixels[:, :height, :width]
+
+
+def _kernel_gradient(x: Array, kernel: Array, stride: int, gradient: Array) -> Array:
+    """The pull-back to the kernel, frame by frame: reductions over the whole batch would read it k * k times."""
+    side = kernel.shape[0]
+
+    def add_frame(totals: tuple[Array, ...], frame: tuple[Array, Array]) -> tuple[tuple[Array, ...], None]:
         padded, slope = frame
-        products = [(window * slope).sum((0, 1)) for window in _windows(padded, kernel.shape[0], stride)]
-        return total + jnp.stack(products), None
+        windows = _windows(padded, side, stride)
+        return tuple(total + window * slope for total, window in zip(totals, windows, strict=True)), None
 
-    # Frame by frame, because k * k reductions over the whole batch read it from memory k * k times.
-    start = jnp.zeros((kernel.shape[0] ** 2, kernel.shape[-1]), x.dtype)
-    total, _ = jax.lax.scan(add_frame, start, (_padded(x, kernel.shape[0], stride), gradient))
-    return pull_back(gradient)[0], total.reshape(kernel.shape)
+    start = tuple(jnp.zeros(gradient.shape[1:], x.dtype) for _ in range(side**2))
+    totals, _ = jax.lax.scan(add_frame, start, (_padded(x, side, stride), gradient))
+    return jnp.stack([total.sum((0, 1)) for total in totals]).reshape(kernel.shape)
 
 
 shifted.defvjp(_forward, _backward)

@@ -77,7 +77,7 @@ class ConvNorm(nn.Module):
         if self.depthwise:
             x = depthwise(x, kernel, self.stride)
         elif self.kernel == 1:
-            x = x @ kernel[0, 0]
+            x = (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
         else:
             x = jax.lax.conv_general_dilated(
                 x, kernel, (self.stride, self.stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
