@@ -70,6 +70,13 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             raise self._unsaved(error) from error
 
+    def shape(self, step: int, *path: str) -> tuple[int, ...] | None:
+        """Shape of one array of the state saved at `step`, by the names that lead to it; None where there is none."""
+        found = ocp.StandardCheckpointer().metadata(self.path(step).absolute() / "state").item_metadata.tree
+        for name in path:
+            found = found.get(name) if isinstance(found, dict) else None
+        return None if found is None else tuple(found.shape)
+
     def restore(self, step: int, like: Any) -> tuple[Any, int]:
         """The state saved at `step`, in the shapes of `like`, and the number of the next batch.
 

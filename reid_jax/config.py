@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 DatasetName = Literal["walkers", "mars", "ilids_vid", "prid2011"]
-BackboneName = Literal["rcn", "small_cnn", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+BackboneName = Literal[
+    "rcn",
+    "small_cnn",
+    "googlenet",
+    "googlenet_bvlc",
+    "vgg16",
+    "vgg16_bvlc",
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+]
 Protocol = Literal["mars_official", "query_removed", "two_camera", "rcn_first_last"]
 Distance = Literal["euclidean", "cosine", "similarity"]
 Positives = Literal["half", "all"]
@@ -40,12 +50,16 @@ class DataConfig:
     """Frame width W in pixels, after resizing."""
     positives: Positives = "half"
     """Half of the drawn pairs are positive (the paper), or all: the cross pairs have negatives enough."""
+    pairs_per_person: int = 1
+    """With `positives` all: how many pairs in a row show the same person (2 with cross pairs: 4 clips a person)."""
     mirror: bool = True
     """Mirror half of the training clips, all frames alike."""
     crop: float = 0.9
     """Smallest side of a training clip's crop, as a share of the frame (1: no crop)."""
     translation: float = 0.05
     """A training clip is moved by up to this share of the frame's sides (section V.B: 0.05)."""
+    erase: float = 0.0
+    """Share of training clips in which a box of 2 to 33% of the frame is painted over (random erasing)."""
     workers: int = 0
     """Processes that decode frames ahead of the training step (0: threads of the main process)."""
 
@@ -124,6 +138,14 @@ class LossConfig:
     """The drawn pairs only (the paper), or every pair of two clips of the mini-batch, both classes weighted alike."""
     hardness: float = 0.0
     """With `cross`: how much more the pairs weigh that the network gets most wrong (0: all alike)."""
+    identity: float = 0.0
+    """Weight of a classification of the train persons beside Eq. 9 (the paper: 0)."""
+    smoothing: float = 0.1
+    """Share of the identity's label that is spread over all persons."""
+    triplet: float = 0.0
+    """Weight of the batch-hard triplet loss beside Eq. 9 (the paper: 0)."""
+    margin: float = 0.3
+    """By how much a triplet's negative must be farther than its positive."""
 
 
 @dataclass(frozen=True)
@@ -221,10 +243,20 @@ def problems(config: Config) -> list[str]:
         ),
         f"channels is {recurrent.channels}: at least one layer": not recurrent.channels,
         f"dropout_between and dropout_top are {rates}: rates in [0, 1)": not all(0 <= rate < 1 for rate in rates),
+        f"erase is {data.erase}: a share of the clips in [0, 1]": not 0 <= data.erase <= 1,
+        f"pairs_per_person is {data.pairs_per_person}: it must divide batch_pairs, {train.batch_pairs}": (
+            data.pairs_per_person < 1 or train.batch_pairs % data.pairs_per_person
+        ),
+        f"pairs_per_person is {data.pairs_per_person} and positives half: use positives=all": (
+            data.pairs_per_person > 1 and data.positives == "half"
+        ),
         f"translation is {data.translation}: a share of the frame in [0, 1)": not 0 <= data.translation < 1,
         f"embed_frames is {config.evaluate.embed_frames}: 0 or more": config.evaluate.embed_frames < 0,
         "positives=all leaves pairs=drawn without a negative pair: use pairs=cross": (
             data.positives == "all" and config.loss.pairs == "drawn"
+        ),
+        f"cache_features needs erase=0, not {data.erase}: cached features are of whole frames": (
+            backbone.cache_features and data.erase > 0
         ),
         f"cache_features needs fine_tune=frozen, not {backbone.fine_tune}": (
             backbone.cache_features and backbone.fine_tune != "frozen"

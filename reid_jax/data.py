@@ -61,11 +61,8 @@ class PairReader:
         share = self.batch_pairs // self.process_count
         batch, place = divmod(int(element), share)
         i = batch * self.batch_pairs + self.process_index * share + place
-        data = self.data
-        pair = draw_pair(
-            self.index, self.seed, i, data.frames, data.mirror, data.crop, data.translation, data.positives
-        )
-        clips = [pad_clip(self.read_clip(draw), data.frames) for draw in pair.clips]
+        pair = draw_pair(self.index, self.seed, i, self.data)
+        clips = [pad_clip(self.read_clip(draw), self.data.frames) for draw in pair.clips]
         return {
             **stack_clips(clips),
             "same": np.array(pair.same),

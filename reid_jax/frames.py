@@ -9,6 +9,9 @@ from jaxtyping import UInt8
 
 from reid_jax.sampling import WHOLE, Augmentation
 
+ERASED_COLOUR = (124, 116, 104)
+"""ImageNet's mean, in RGB: to a pretrained network, nothing."""
+
 
 def corner_crops(crop: float) -> tuple[Augmentation, ...]:
     """The crops in the four corners of a frame, `crop` its share of the frame's sides."""
@@ -70,7 +73,7 @@ def decode_clip(
 def augment(
     image: UInt8[np.ndarray, "h w 3"], height: int, width: int, augmentation: Augmentation
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Cuts the augmentation's box out of an image (whole pixels), resizes it to H x W and mirrors it."""
+    """Cuts the augmentation's box out of an image (whole pixels), resizes it to H x W, mirrors it, paints over it."""
     tall, wide = image.shape[:2]
     box_height, box_width = max(1, round(augmentation.side * tall)), max(1, round(augmentation.side * wide))
     top = round(augmentation.top * (tall - box_height) - augmentation.down * tall)
@@ -81,7 +84,16 @@ def augment(
         image = cv2.copyMakeBorder(image, above, below, before, behind, cv2.BORDER_REPLICATE)
     top, left = top + above, left + before
     resized = _resize(image[top : top + box_height, left : left + box_width], height, width)
-    return resized[:, ::-1] if augmentation.mirror else resized
+    turned = resized[:, ::-1] if augmentation.mirror else resized
+    return turned if augmentation.erased is None else _erase(turned, augmentation.erased)
+
+
+def _erase(frame: UInt8[np.ndarray, "H W 3"], box: tuple[float, float, float, float]) -> UInt8[np.ndarray, "H W 3"]:
+    height, width = frame.shape[:2]
+    top, left, bottom, right = (round(share * side) for share, side in zip(box, (height, width) * 2, strict=True))
+    erased = frame.copy()
+    erased[top:bottom, left:right] = ERASED_COLOUR
+    return erased
 
 
 def _resize(image: UInt8[np.ndarray, "h w 3"], height: int, width: int) -> UInt8[np.ndarray, "H W 3"]:

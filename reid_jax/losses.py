@@ -1,4 +1,7 @@
-"""Eq. 9: binary cross-entropy over pairs of clips, and the penalty on their location maps. Axes: `B` pairs."""
+"""Eq. 9: cross-entropy over pairs of clips and the penalty on their location maps; two losses that may stand beside it.
+
+Axes: `B` pairs, `N` clips, `E` embedding, `P` persons.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -33,3 +36,24 @@ def cross_pair_loss(logits: Float[Array, "N N"], person: Int[Array, "N"], hardne
 def siamese_loss(pair_term: Float[Array, ""], penalties: Float[Array, "N"], coefficient: float) -> Float[Array, ""]:
     """Eq. 9 as it is minimised: the pair term plus lambda times the clips' mean location penalty (both of a pair)."""
     return pair_term + coefficient * 2.0 * penalties.mean()
+
+
+def identity_loss(logits: Float[Array, "N P"], person: Int[Array, "N"], smoothing: float) -> Float[Array, ""]:
+    """Cross-entropy of classifying the train persons, with `smoothing` of the label spread over all of them."""
+    labels = optax.smooth_labels(jax.nn.one_hot(person, logits.shape[1]), smoothing)
+    return optax.softmax_cross_entropy(logits, labels).mean()
+
+
+def triplet_loss(embeddings: Float[Array, "N E"], person: Int[Array, "N"], margin: float) -> Float[Array, ""]:
+    """Batch-hard triplets (Hermans et al. 2017): each clip's farthest positive and nearest negative, Euclidean.
+
+    Clips without a positive or a negative in the mini-batch count as 0.
+    """
+    squares = jnp.square(embeddings).sum(1)
+    squared = squares[:, None] + squares[None, :] - 2.0 * embeddings @ embeddings.T
+    distances = jnp.sqrt(jnp.maximum(squared, 1e-8))
+    same = person[:, None] == person[None, :]
+    similar = same & ~jnp.eye(len(person), dtype=bool)
+    farthest = jnp.where(similar, distances, -jnp.inf).max(1)
+    nearest = jnp.where(same, jnp.inf, distances).min(1)
+    return jnp.maximum(farthest - nearest + margin, 0.0).mean()

@@ -28,16 +28,18 @@ class Network:
     backbone: nn.Module
     cube: tuple[int, int, int]
     """Shape of X_t: [Kh, Kw, D]."""
+    persons: int = 0
+    """How many train persons the identity loss tells apart (0: there is none)."""
 
 
-def build(config: Config) -> Network:
-    """The network of a configuration, without variables."""
+def build(config: Config, persons: int = 0) -> Network:
+    """The network of a configuration, without variables; with an identity loss, for so many train persons."""
     backbone = backbones.build(config.backbone)
     frame = jax.ShapeDtypeStruct((1, config.data.height, config.data.width, 3), jnp.float32)
     cube = jax.eval_shape(
         lambda pixels: backbone.init_with_output(jax.random.key(0), pixels, train=False)[0], frame
     ).shape[1:]
-    return Network(config, backbone, cube)
+    return Network(config, backbone, cube, persons if config.loss.identity else 0)
 
 
 def initialise(network: Network, key: PRNGKeyArray) -> Parameters:
@@ -64,7 +66,7 @@ def draw(network: Network, key: PRNGKeyArray) -> Parameters:
     return {
         "backbone": variables["params"],
         "batch_stats": variables.get("batch_stats", {}),
-        "head": model.initialise_head(key_head, network.cube, network.config),
+        "head": model.initialise_head(key_head, network.cube, network.config, network.persons),
     }
 
 

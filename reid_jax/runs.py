@@ -19,6 +19,7 @@ from reid_jax.features import ReaderOf, cached_features
 from reid_jax.model import Parameters
 from reid_jax.network import Network
 from reid_jax.retrieval import RetrievalResult, results_record
+from reid_jax.sampling import index_pairs
 from reid_jax.tracklets import Splits, Tracklets, hold_out
 
 CHECKPOINTS = "checkpoints"
@@ -39,10 +40,10 @@ def fit_run(config: Config, workdir: Path, splits: Splits) -> bool:
     Raises:
         reid_jax.train.Diverged: a step gave a NaN or Inf.
     """
-    network = networks.build(config)
+    tracklets, held_out = hold_out(splits.train, config.data.validation_persons, config.seed)
+    network = networks.build(config, len(index_pairs(tracklets.table).person))
     state = train.initial_state(network)
     checkpoints = Checkpoints(workdir / CHECKPOINTS, read_only=False)
-    tracklets, held_out = hold_out(splits.train, config.data.validation_persons, config.seed)
     readers = feature_readers(network, state.variables, splits.train)
     first_batch = 0
     if (step := checkpoints.latest()) is not None:
@@ -79,14 +80,17 @@ def load_run(workdir: Path, step: int | None = None) -> tuple[Network, Parameter
         reid_jax.workdir.WorkDirError: there is no run, or it has no checkpoint yet.
     """
     config = workdirs.read_config(workdir)
-    # The checkpoint holds the backbone's weights too: the published ones are not needed again.
-    bare = replace(config, backbone=replace(config.backbone, pretrained=False))
     checkpoints = Checkpoints(workdir / CHECKPOINTS, read_only=True) if (workdir / CHECKPOINTS).exists() else None
     if checkpoints is None or (step := checkpoints.best() if step is None else step) is None:
         raise workdirs.WorkDirError(f"{workdir} has no checkpoint yet; train it first, with --resume")
-    state, _ = checkpoints.restore(step, train.initial_state(networks.build(bare)))
+    persons = (checkpoints.shape(step, "variables", "head", "identity", "directions") or (0,))[0]
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    network = networks.build(config, persons)
+    like = jax.eval_shape(lambda key: train.state_of(network, networks.draw(network, key)), jax.random.key(0))
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like)
+    state, _ = checkpoints.restore(step, like)
     checkpoints.close()
-    return networks.build(config), state.variables
+    return network, state.variables
 
 
 def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any]:

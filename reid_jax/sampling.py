@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from reid_jax.config import Positives
+from reid_jax.config import DataConfig
 from reid_jax.tracklets import DISTRACTOR, TrackletTable
 
 
@@ -25,9 +25,14 @@ class Augmentation:
     down: float
     right: float
     """How far the content moves, as a share of the frame's sides; the frame's edge is repeated behind it."""
+    erased: tuple[float, float, float, float] | None = None
+    """Top, left, bottom and right of a box painted over, as shares of the finished frame's sides."""
 
 
 WHOLE = Augmentation(mirror=False, side=1.0, top=0.0, left=0.0, down=0.0, right=0.0)
+
+ERASED_AREA, ERASED_SHAPE = (0.02, 0.33), (0.3, 3.3)
+"""Share of the frame, and height over width, of a box that is painted over (Zhong et al. 2020)."""
 
 
 @dataclass(frozen=True)
@@ -92,42 +97,32 @@ def index_pairs(table: TrackletTable) -> PairIndex:
     return PairIndex(persons, tuple(cameras), tuple(rows), table.length, paired)
 
 
-def draw_pair(
-    index: PairIndex,
-    seed: int,
-    i: int,
-    frames: int,
-    mirror: bool,
-    crop: float,
-    translation: float,
-    positives: Positives,
-) -> PairDraw:
+def draw_pair(index: PairIndex, seed: int, i: int, data: DataConfig) -> PairDraw:
     """Draws training pair i: positive for even i, and for odd i negative, or positive too where `positives` is `all`.
 
     Persons are drawn uniformly, then two cameras (different ones, unless a negative pair has no such choice), then a
-    tracklet in each, then `frames` consecutive frames of it, or all of a shorter one.
+    tracklet in each, then `data.frames` consecutive frames of it, or all of a shorter one. `data.pairs_per_person`
+    pairs in a row show the same person.
 
     Args:
         index: the persons to draw from.
         seed: seed of the data order, not negative.
         i: number of the pair, not negative.
-        frames: T, the longest clip.
-        mirror: whether half of the clips are mirrored.
-        crop: smallest side of a clip's crop, as a share of the frame.
-        translation: largest translation, as a share of the frame's sides.
-        positives: `half` of the pairs, or `all`.
+        data: T, the share of positive pairs, and the augmentation.
     """
     generator = np.random.default_rng([seed, i])
-    same = i % 2 == 0 or positives == "all"
-    places = _one_person(index, generator) if same else _two_persons(index, generator)
-    first, second = (
-        _draw_clip(index, generator, person, camera, frames, mirror, crop, translation) for person, camera in places
-    )
+    same = i % 2 == 0 or data.positives == "all"
+    if same:
+        repeated = data.pairs_per_person > 1
+        who = np.random.default_rng([seed, i // data.pairs_per_person, 1]) if repeated else generator
+        places = _two_cameras(index, int(who.choice(index.paired)), generator)
+    else:
+        places = _two_persons(index, generator)
+    first, second = (_draw_clip(index, generator, person, camera, data) for person, camera in places)
     return PairDraw((first, second), same, (places[0][0], places[1][0]))
 
 
-def _one_person(index: PairIndex, generator: np.random.Generator) -> list[tuple[int, int]]:
-    person = int(generator.choice(index.paired))
+def _two_cameras(index: PairIndex, person: int, generator: np.random.Generator) -> list[tuple[int, int]]:
     first, second = generator.choice(len(index.cameras[person]), size=2, replace=False)
     return [(person, int(first)), (person, int(second))]
 
@@ -142,27 +137,29 @@ def _two_persons(index: PairIndex, generator: np.random.Generator) -> list[tuple
 
 
 def _draw_clip(
-    index: PairIndex,
-    generator: np.random.Generator,
-    person: int,
-    camera: int,
-    frames: int,
-    mirror: bool,
-    crop: float,
-    translation: float,
+    index: PairIndex, generator: np.random.Generator, person: int, camera: int, data: DataConfig
 ) -> ClipDraw:
     row = int(generator.choice(index.rows[person][camera]))
     length = int(index.length[row])
-    count = min(frames, length)
+    count = min(data.frames, length)
     start = int(generator.integers(length - count + 1))
     # Every number is drawn whatever the settings, so that changing one of them leaves the others' draws alone.
     turn, side, top, left, down, right = (float(number) for number in generator.random(6))
     augmentation = Augmentation(
-        mirror=mirror and turn < 0.5,
-        side=crop + (1 - crop) * side,
+        mirror=data.mirror and turn < 0.5,
+        side=data.crop + (1 - data.crop) * side,
         top=top,
         left=left,
-        down=translation * (2 * down - 1),
-        right=translation * (2 * right - 1),
+        down=data.translation * (2 * down - 1),
+        right=data.translation * (2 * right - 1),
+        erased=_erased_box(generator) if data.erase > 0 and generator.random() < data.erase else None,
     )
     return ClipDraw(row, start, count, augmentation)
+
+
+def _erased_box(generator: np.random.Generator) -> tuple[float, float, float, float]:
+    area, shape = generator.uniform(*ERASED_AREA), np.exp(generator.uniform(*np.log(ERASED_SHAPE)))
+    # The shape counts in pixels of a frame twice as high as it is wide, the usual one of pedestrians.
+    height, width = min(1.0, np.sqrt(area * shape / 2)), min(1.0, np.sqrt(area / shape * 2))
+    top, left = generator.uniform(0, 1 - height), generator.uniform(0, 1 - width)
+    return float(top), float(left), float(top + height), float(left + width)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from reid_jax import attention, backbones, losses, model
 from reid_jax import network as networks
 from reid_jax.checkpoints import Checkpoints
-from reid_jax.config import Config
+from reid_jax.config import Config, LossConfig
 from reid_jax.model import Encoding, Parameters
 from reid_jax.network import Batch, Network
 
@@ -98,26 +98,51 @@ def trained(variables: Parameters) -> Parameters:
 
 def initial_state(network: Network) -> TrainState:
     """The state before the first step; it follows from the configuration and its seed."""
-    variables = networks.initialise(network, jax.random.key(network.config.seed))
+    return state_of(network, networks.initialise(network, jax.random.key(network.config.seed)))
+
+
+def state_of(network: Network, variables: Parameters) -> TrainState:
+    """The state of given variables before the first step."""
     optimizer = make_optimizer(network.config).init(trained(variables))
     return TrainState(jnp.zeros((), jnp.int32), variables, optimizer, jnp.full((), -1, jnp.int32))
 
 
 def batch_loss(network: Network, variables: Parameters, batch: Batch, key: Array) -> tuple[Array, tuple[Metrics, Any]]:
-    """Eq. 9 of a mini-batch of pairs; also its metrics and the new batch statistics."""
-    config = network.config
+    """Eq. 9 of a mini-batch of pairs and what stands beside it; also its metrics and the new batch statistics."""
+    config, head = network.config, variables["head"]
     encodings, statistics = networks.encode_pairs(network, variables, batch, key)
     first, second = encodings.embedding[:, 0], encodings.embedding[:, 1]
-    logits = jax.vmap(partial(model.similarity_logit, variables["head"]["similarity"]))(first, second)
+    logits = jax.vmap(partial(model.similarity_logit, head["similarity"]))(first, second)
     if config.loss.pairs == "drawn":
         pair_term = losses.pair_loss(logits, batch["same"])
     else:
-        all_logits, person = _all_pairs(variables["head"]["similarity"], encodings, batch["person"])
+        all_logits, person = _all_pairs(head["similarity"], encodings, batch["person"])
         pair_term = losses.cross_pair_loss(all_logits, person, config.loss.hardness)
     penalties = jax.vmap(jax.vmap(attention.location_penalty))(encodings.locations, batch["mask"])
     loss = losses.siamese_loss(pair_term, penalties.reshape(-1), config.loss.penalty)
-    accuracy = jnp.mean((logits > 0) == batch["same"])
-    return loss, ({"loss": loss, "pair_loss": pair_term, "penalty": penalties.mean(), "accuracy": accuracy}, statistics)
+    beside = _losses_beside(config.loss, head, encodings.embedding, batch["person"])
+    loss = loss + sum(weight * term for weight, term in beside.values())
+    metrics = {
+        "loss": loss,
+        "pair_loss": pair_term,
+        "penalty": penalties.mean(),
+        "accuracy": jnp.mean((logits > 0) == batch["same"]),
+        **{name: term for name, (_, term) in beside.items()},
+    }
+    return loss, (metrics, statistics)
+
+
+def _losses_beside(
+    config: LossConfig, head: Parameters, embeddings: Float[Array, "B 2 E"], person: Int[Array, "B 2"]
+) -> dict[str, tuple[float, Array]]:
+    """The losses beside Eq. 9, each with its weight."""
+    clips, persons, terms = embeddings.reshape(person.size, -1), person.reshape(-1), {}
+    if config.identity:
+        logits = model.identity_logits(head["identity"], clips)
+        terms["identity_loss"] = config.identity, losses.identity_loss(logits, persons, config.smoothing)
+    if config.triplet:
+        terms["triplet_loss"] = config.triplet, losses.triplet_loss(clips, persons, config.margin)
+    return terms
 
 
 def _all_pairs(

@@ -60,7 +60,7 @@ def test_batches_hold_what_was_drawn(tracklets):
         assert batch["same"].shape == (4,) and batch["same"].dtype == bool and batch["same"].sum() == 2
         assert batch["person"].dtype == batch["row"].dtype == np.int32
         for b in range(4):
-            pair = draw_pair(index, 7, 4 * k + b, DATA.frames, DATA.mirror, DATA.crop, DATA.translation, DATA.positives)
+            pair = draw_pair(index, 7, 4 * k + b, DATA)
             for side, draw in enumerate(pair.clips):
                 encoded = tracklets.encoded(draw.row)
                 clip = decode_clip(encoded, draw.start, draw.count, 32, 16, draw.augmentation, "t")

@@ -94,3 +94,31 @@ def test_swapping_the_clips_of_each_pair_changes_nothing():
         return losses.cross_pair_loss(jnp.asarray(flat @ flat.T, jnp.float32), jnp.asarray(person.ravel()), 0.5)
 
     np.testing.assert_allclose(loss(embeddings, person), loss(embeddings[:, ::-1], person[:, ::-1]), rtol=1e-6)
+
+
+def test_identity_loss_is_the_smoothed_cross_entropy():
+    logits = np.random.default_rng(3).standard_normal((5, 7)) * 2
+    person = np.array([0, 6, 3, 3, 1])
+    log_shares = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    labels = np.full((5, 7), 0.1 / 7)
+    labels[np.arange(5), person] += 0.9
+    loss = losses.identity_loss(jnp.asarray(logits, jnp.float32), jnp.asarray(person), 0.1)
+    np.testing.assert_allclose(loss, -(labels * log_shares).sum(1).mean(), rtol=1e-5)
+
+
+def test_triplet_loss_is_the_loop_over_the_hardest():
+    rng = np.random.default_rng(4)
+    embeddings, person = rng.standard_normal((8, 5)), np.array([0, 0, 0, 1, 1, 2, 2, 3])
+    total = 0.0
+    for a in range(7):  # clip 7 is its person's only one: it has no positive
+        distances = np.linalg.norm(embeddings - embeddings[a], axis=1)
+        positive = max(distances[b] for b in range(8) if person[b] == person[a] and b != a)
+        negative = min(distances[b] for b in range(8) if person[b] != person[a])
+        total += max(positive - negative + 0.7, 0.0)
+    loss = losses.triplet_loss(jnp.asarray(embeddings, jnp.float32), jnp.asarray(person), 0.7)
+    np.testing.assert_allclose(loss, total / 8, rtol=1e-5)
+
+
+def test_equal_clips_leave_the_triplet_gradient_finite():
+    gradient = jax.grad(losses.triplet_loss)(jnp.ones((4, 3)), jnp.array([0, 0, 1, 1]), 0.3)
+    assert np.isfinite(np.asarray(gradient)).all()

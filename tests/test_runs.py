@@ -195,3 +195,13 @@ def test_a_run_without_checkpoints_cannot_be_loaded(tmp_path):
         runs.load_run(tmp_path / "run")
     with pytest.raises(workdir.WorkDirError, match="holds no run"):
         runs.load_run(tmp_path)
+
+
+def test_losses_beside_eq_9_are_logged_weighed_and_their_classifier_taken_up_again(tmp_path):
+    settings = dict(identity=0.5, triplet=0.25, margin=0.4, positives="all", batch_pairs=4, pairs_per_person=2, steps=2)
+    fit(tiny_config(**settings), tmp_path / "run")
+    line = metrics_without_time(tmp_path / "run")[0]
+    expected = line["pair_loss"] + 2 * line["penalty"] + 0.5 * line["identity_loss"] + 0.25 * line["triplet_loss"]
+    np.testing.assert_allclose(line["loss"], expected, rtol=1e-5)
+    network, variables = runs.load_run(tmp_path / "run")
+    assert network.persons == len(variables["head"]["identity"]["directions"]) == 8

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from reid_jax.config import DataConfig
 from reid_jax.sampling import draw_pair, index_pairs
 from reid_jax.tracklets import DISTRACTOR, JUNK, TrackletTable
 
@@ -33,9 +34,9 @@ def table_of(rows):
     return TrackletTable(person, camera, length, np.zeros(len(rows), bool), [f"t{row}" for row in range(len(rows))])
 
 
-def draws(count, seed=0, rows=ROWS, mirror=True, crop=0.9, translation=0.05, positives="half"):
-    index = index_pairs(table_of(rows))
-    return [draw_pair(index, seed, i, FRAMES, mirror, crop, translation, positives) for i in range(count)]
+def draws(count, seed=0, rows=ROWS, **settings):
+    index, data = index_pairs(table_of(rows)), DataConfig(frames=FRAMES, **settings)
+    return [draw_pair(index, seed, i, data) for i in range(count)]
 
 
 def test_every_even_run_of_pairs_is_half_positive():
@@ -46,6 +47,26 @@ def test_every_even_run_of_pairs_is_half_positive():
 
 def test_every_pair_is_positive_where_all_are_asked_for():
     assert all(pair.same for pair in draws(40, positives="all"))
+
+
+def test_pairs_in_a_row_show_the_same_person_in_clips_of_their_own():
+    pairs = draws(120, positives="all", pairs_per_person=3)
+    persons = [pair.persons[0] for pair in pairs]
+    assert all(len(set(persons[at : at + 3])) == 1 for at in range(0, 120, 3))
+    assert set(persons) == {pair.persons[0] for pair in draws(120, positives="all")}
+    assert len({repr(pair.clips) for pair in pairs}) == 120
+
+
+def test_erased_boxes_have_the_asked_share_and_area_and_change_no_other_draw():
+    plain, erased = draws(300), draws(300, erase=0.5)
+    boxes = [clip.augmentation.erased for pair in erased for clip in pair.clips]
+    drawn = np.array([box for box in boxes if box is not None])
+    assert abs(len(drawn) / len(boxes) - 0.5) < 0.07
+    assert (drawn >= 0).all() and (drawn <= 1).all()
+    areas = np.prod(drawn[:, 2:] - drawn[:, :2], axis=1)
+    assert areas.max() <= 0.33 + 1e-9 and areas.min() < 0.05 and np.median(areas) > 0.1
+    first = [(pair.persons, pair.clips[0].row, pair.clips[0].start) for pair in plain]
+    assert first == [(pair.persons, pair.clips[0].row, pair.clips[0].start) for pair in erased]
 
 
 def test_positive_pairs_show_one_person_in_two_cameras():
@@ -133,7 +154,7 @@ def test_the_two_clips_of_a_pair_are_augmented_apart():
 def test_a_pair_follows_from_seed_and_number_alone():
     index = index_pairs(table_of(ROWS))
     forward = draws(30)
-    backward = [draw_pair(index, 0, i, FRAMES, True, 0.9, 0.05, "half") for i in reversed(range(30))]
+    backward = [draw_pair(index, 0, i, DataConfig(frames=FRAMES)) for i in reversed(range(30))]
     assert forward == backward[::-1]
     assert forward != draws(30, seed=1)
     assert len({repr(pair) for pair in forward}) == 30
