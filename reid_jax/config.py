@@ -134,18 +134,23 @@ class LossConfig:
 
     penalty: float = 1.0
     """Lambda, the coefficient of the location penalty (the paper: 1)."""
-    pairs: Literal["drawn", "cross"] = "cross"
-    """The drawn pairs only (the paper), or every pair of two clips of the mini-batch, both classes weighted alike."""
+    pairs: Literal["drawn", "cross", "hinge", "none"] = "cross"
+    """Eq. 9 of the drawn pairs (the paper), or of every two clips of the mini-batch, both classes weighted alike; or
+    RCN's hinge loss of the drawn pairs' distances; or no loss of pairs."""
     hardness: float = 0.0
     """With `cross`: how much more the pairs weigh that the network gets most wrong (0: all alike)."""
     identity: float = 0.0
     """Weight of a classification of the train persons beside Eq. 9 (the paper: 0)."""
+    classifier: Literal["cosine", "linear"] = "cosine"
+    """The identity's logits: scaled cosines to a direction a person, or plain products (RCN, the batch-norm neck)."""
     smoothing: float = 0.1
     """Share of the identity's label that is spread over all persons."""
     triplet: float = 0.0
     """Weight of the batch-hard triplet loss beside Eq. 9 (the paper: 0)."""
     margin: float = 0.3
-    """By how much a triplet's negative must be farther than its positive."""
+    """By how much a triplet's negative must be farther than its positive; with `hinge`, how far a dissimilar pair."""
+    neck: bool = False
+    """A batch-norm neck between the embedding and the identities, whose output is compared at test time."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +211,8 @@ class Config:
 
     preset: PresetName = "default"
     """Where the defaults below come from."""
+    head: Literal["attention", "rcn", "pooling"] = "attention"
+    """What stands behind the backbone: the paper's network, or a peer that it is compared with."""
     seed: int = 0
     """Seed of the initialisation, the data order and the held-out persons."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -252,9 +259,10 @@ def problems(config: Config) -> list[str]:
         ),
         f"translation is {data.translation}: a share of the frame in [0, 1)": not 0 <= data.translation < 1,
         f"embed_frames is {config.evaluate.embed_frames}: 0 or more": config.evaluate.embed_frames < 0,
-        "positives=all leaves pairs=drawn without a negative pair: use pairs=cross": (
-            data.positives == "all" and config.loss.pairs == "drawn"
+        f"positives=all leaves pairs={config.loss.pairs} without a negative pair: use pairs=cross": (
+            data.positives == "all" and config.loss.pairs in ("drawn", "hinge")
         ),
+        "neck is the identity loss's: set identity above 0": config.loss.neck and not config.loss.identity,
         f"cache_features needs erase=0, not {data.erase}: cached features are of whole frames": (
             backbone.cache_features and data.erase > 0
         ),

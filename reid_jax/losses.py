@@ -33,6 +33,15 @@ def cross_pair_loss(logits: Float[Array, "N N"], person: Int[Array, "N"], hardne
     return 0.5 * (mean(similar) + mean(dissimilar))
 
 
+def hinge_loss(
+    first: Float[Array, "B E"], second: Float[Array, "B E"], same: Bool[Array, "B"], margin: float
+) -> Float[Array, ""]:
+    """RCN's (McLaughlin et al. 2016, Eq. 4): half the squared distance, or how far it falls short of the margin."""
+    squared = jnp.square(first - second).sum(1)
+    short = jnp.maximum(margin - jnp.sqrt(jnp.maximum(squared, 1e-12)), 0.0)
+    return 0.5 * jnp.where(same, squared, jnp.square(short)).mean()
+
+
 def siamese_loss(pair_term: Float[Array, ""], penalties: Float[Array, "N"], coefficient: float) -> Float[Array, ""]:
     """Eq. 9 as it is minimised: the pair term plus lambda times the clips' mean location penalty (both of a pair)."""
     return pair_term + coefficient * 2.0 * penalties.mean()

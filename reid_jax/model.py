@@ -32,19 +32,15 @@ class Encoding(NamedTuple):
     """h_t of the top layer, before dropout."""
 
 
-def initialise_head(key: PRNGKeyArray, cube: tuple[int, int, int], config: Config, persons: int = 0) -> Parameters:
-    """Parameters of everything behind the backbone, for feature cubes [Kh, Kw, D].
-
-    `persons`: how many train persons are told apart beside Eq. 9 (0: no classifier).
-    """
+def initialise_head(key: PRNGKeyArray, cube: tuple[int, int, int], config: Config) -> Parameters:
+    """Parameters of everything behind the backbone, for feature cubes [Kh, Kw, D]."""
     keys = jax.random.split(key, 4)
     grid, hidden = recurrent_grids(cube[:2], config.attention, config.recurrent), sum(config.recurrent.channels)
     size = grid[-1][0] * grid[-1][1] * config.recurrent.channels[-1]
     first = jax.random.normal(keys[1], (cube[2], config.attention.state_hidden)) * cube[2] ** -0.5
     second = jax.random.normal(keys[2], (config.attention.state_hidden, hidden)) * config.attention.state_hidden**-0.5
     width = config.attention.location_hidden
-    classifier = {"identity": initial_identity(jax.random.fold_in(key, 4), size, persons)} if persons else {}
-    return classifier | {
+    return {
         "recurrent": recurrent.initialise(keys[0], cube[2], config.recurrent),
         "initial_state": {"first": first, "second": second, "bias": jnp.zeros(hidden)},
         "location": attention.initialise_location(keys[3], size, cube[0] * cube[1], width),
@@ -58,11 +54,6 @@ def initial_similarity(size: int, embedding: str) -> Parameters:
     if embedding == "unit":
         return {"v": jnp.full(size, 16.0, jnp.float32), "c": jnp.full((), -8.0, jnp.float32)}
     return {"v": jnp.full(size, size**-0.5, jnp.float32), "c": jnp.zeros(())}
-
-
-def initial_identity(key: PRNGKeyArray, size: int, persons: int) -> Parameters:
-    """A direction in the embedding's space for each of P persons, and the scale of their cosines."""
-    return {"directions": jax.random.normal(key, (persons, size)), "scale": jnp.full((), 16.0, jnp.float32)}
 
 
 def recurrent_grids(
@@ -183,15 +174,6 @@ def similarity_logit(parameters: Parameters, first: Float[Array, "E"], second: F
 def similarity(parameters: Parameters, first: Float[Array, "E"], second: Float[Array, "E"]) -> Float[Array, ""]:
     """s of Eq. 8, in (0, 1)."""
     return jax.nn.sigmoid(similarity_logit(parameters, first, second))
-
-
-def identity_logits(parameters: Parameters, embeddings: Float[Array, "N E"]) -> Float[Array, "N P"]:
-    """Cosines to every train person's direction, scaled (NormFace, Wang et al. 2017): no length to grow."""
-    directions, unit = (
-        rows * jax.lax.rsqrt(jnp.square(rows).sum(1, keepdims=True) + 1e-12)
-        for rows in (parameters["directions"], embeddings)
-    )
-    return parameters["scale"] * unit @ directions.T
 
 
 def repeat_valid(frames: Array, mask: Bool[Array, "N T"]) -> Array:

@@ -1,6 +1,7 @@
 """The whole network: backbone, head and their variables; clips in, encodings out.
 
-`variables` is one pytree: {"backbone": params, "head": params of `model`, "batch_stats": running statistics}.
+`variables` is one pytree: {"backbone": params, "head": params of `model` or of a peer, "batch_stats": the backbone's
+running statistics}, and with a batch-norm neck its own under "neck".
 Axes: `N` clips, `B` pairs, `T` frames, `H W` frame, `Kh Kw` grid, `D` features.
 """
 
@@ -11,13 +12,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from reid_jax import backbones, model
+from reid_jax import backbones, identity, model, peers
 from reid_jax.config import Config
 from reid_jax.model import Encoding, Parameters
 
 Batch = dict[str, Array | np.ndarray]
+
+_HEADS = {
+    "attention": (model.initialise_head, model.encode),
+    "rcn": (peers.initialise_rcn, peers.encode_rcn),
+    "pooling": (peers.initialise_pooling, peers.encode_pooling),
+}
 
 
 @dataclass(frozen=True)
@@ -63,10 +70,15 @@ def draw(network: Network, key: PRNGKeyArray) -> Parameters:
     """Random variables of the whole network, before any published weights."""
     data, (key_backbone, key_head) = network.config.data, jax.random.split(key)
     variables = network.backbone.init(key_backbone, jnp.zeros((1, data.height, data.width, 3)), train=False)
-    return {
+    head = _HEADS[network.config.head][0](key_head, network.cube, network.config)
+    size, neck = head["similarity"]["v"].size, network.config.loss.neck
+    if network.persons:
+        head["identity"] = identity.initialise(jax.random.fold_in(key_head, 1), size, network.persons, neck)
+    statistics = {"neck": identity.first_statistics(size)} if network.persons and neck else {}
+    return statistics | {
         "backbone": variables["params"],
         "batch_stats": variables.get("batch_stats", {}),
-        "head": model.initialise_head(key_head, network.cube, network.config, network.persons),
+        "head": head,
     }
 
 
@@ -97,8 +109,19 @@ def encode_pairs(
         features, statistics = model.extract(
             network.backbone, backbone_variables(variables), clips["frames"], clips["mask"], train
         )
-    encoding = model.encode(variables["head"], features, clips["mask"], network.config, key)
+    encoding = encode(network, variables, features, clips["mask"], key)
     return jax.tree.map(lambda array: array.reshape(*shape, *array.shape[1:]), encoding), statistics
+
+
+def encode(
+    network: Network,
+    variables: Parameters,
+    features: Float[Array, "N T Kh Kw D"],
+    mask: Bool[Array, "N T"],
+    key: PRNGKeyArray | None = None,
+) -> Encoding:
+    """Encodings of N clips of features by the configured head. With a key, dropout is on."""
+    return _HEADS[network.config.head][1](variables["head"], features, mask, network.config, key)
 
 
 def clip_features(network: Network, variables: Parameters, batch: Batch) -> Float[Array, "N T Kh Kw D"]:
@@ -112,13 +135,16 @@ def clip_features(network: Network, variables: Parameters, batch: Batch) -> Floa
 @partial(jax.jit, static_argnames="network")
 def encode_clips(network: Network, variables: Parameters, batch: Batch) -> Encoding:
     """Encodings [N, ...] of clips `frames` [N, T, H, W, 3] (or `features`) with `mask` [N, T]; no dropout."""
-    return model.encode(variables["head"], clip_features(network, variables, batch), batch["mask"], network.config)
+    return encode(network, variables, clip_features(network, variables, batch), batch["mask"])
 
 
 @partial(jax.jit, static_argnames="network")
 def embed_clips(network: Network, variables: Parameters, batch: Batch) -> Float[Array, "N E"]:
-    """Embeddings of clips; what only the pictures need is not computed."""
-    return encode_clips(network, variables, batch).embedding
+    """Embeddings of clips, behind the neck where there is one; what only the pictures need is not computed."""
+    embeddings = encode_clips(network, variables, batch).embedding
+    if "neck" in variables:
+        return identity.neck(variables["head"]["identity"]["neck"], variables["neck"], embeddings)
+    return embeddings
 
 
 @partial(jax.jit, static_argnames="network")

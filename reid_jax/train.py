@@ -1,7 +1,4 @@
-"""Training (section IV, V.B): state, the compiled step, and the loop that runs, saves and resumes it.
-
-Axes: `B` pairs, `T` frames, `E` embedding.
-"""
+"""Training (section IV, V.B): state, the compiled step, and the loop that runs, saves and resumes it."""
 
 import signal
 import time
@@ -15,17 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 from tqdm import tqdm
 
-from reid_jax import attention, backbones, losses, model
+from reid_jax import backbones, objective
 from reid_jax import network as networks
 from reid_jax.checkpoints import Checkpoints
-from reid_jax.config import Config, LossConfig
-from reid_jax.model import Encoding, Parameters
+from reid_jax.config import Config
+from reid_jax.model import Parameters
 from reid_jax.network import Batch, Network
-
-Metrics = dict[str, Array]
+from reid_jax.objective import Metrics
 
 
 class Diverged(RuntimeError):
@@ -107,52 +103,6 @@ def state_of(network: Network, variables: Parameters) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), variables, optimizer, jnp.full((), -1, jnp.int32))
 
 
-def batch_loss(network: Network, variables: Parameters, batch: Batch, key: Array) -> tuple[Array, tuple[Metrics, Any]]:
-    """Eq. 9 of a mini-batch of pairs and what stands beside it; also its metrics and the new batch statistics."""
-    config, head = network.config, variables["head"]
-    encodings, statistics = networks.encode_pairs(network, variables, batch, key)
-    first, second = encodings.embedding[:, 0], encodings.embedding[:, 1]
-    logits = jax.vmap(partial(model.similarity_logit, head["similarity"]))(first, second)
-    if config.loss.pairs == "drawn":
-        pair_term = losses.pair_loss(logits, batch["same"])
-    else:
-        all_logits, person = _all_pairs(head["similarity"], encodings, batch["person"])
-        pair_term = losses.cross_pair_loss(all_logits, person, config.loss.hardness)
-    penalties = jax.vmap(jax.vmap(attention.location_penalty))(encodings.locations, batch["mask"])
-    loss = losses.siamese_loss(pair_term, penalties.reshape(-1), config.loss.penalty)
-    beside = _losses_beside(config.loss, head, encodings.embedding, batch["person"])
-    loss = loss + sum(weight * term for weight, term in beside.values())
-    metrics = {
-        "loss": loss,
-        "pair_loss": pair_term,
-        "penalty": penalties.mean(),
-        "accuracy": jnp.mean((logits > 0) == batch["same"]),
-        **{name: term for name, (_, term) in beside.items()},
-    }
-    return loss, (metrics, statistics)
-
-
-def _losses_beside(
-    config: LossConfig, head: Parameters, embeddings: Float[Array, "B 2 E"], person: Int[Array, "B 2"]
-) -> dict[str, tuple[float, Array]]:
-    """The losses beside Eq. 9, each with its weight."""
-    clips, persons, terms = embeddings.reshape(person.size, -1), person.reshape(-1), {}
-    if config.identity:
-        logits = model.identity_logits(head["identity"], clips)
-        terms["identity_loss"] = config.identity, losses.identity_loss(logits, persons, config.smoothing)
-    if config.triplet:
-        terms["triplet_loss"] = config.triplet, losses.triplet_loss(clips, persons, config.margin)
-    return terms
-
-
-def _all_pairs(
-    similarity: Parameters, encodings: Encoding, person: Int[Array, "B 2"]
-) -> tuple[Float[Array, "N N"], Int[Array, "N"]]:
-    embeddings = encodings.embedding.reshape(person.size, -1)
-    one_to_all = jax.vmap(partial(model.similarity_logit, similarity), in_axes=(None, 0))
-    return jax.vmap(one_to_all, in_axes=(0, None))(embeddings, embeddings), person.reshape(-1)
-
-
 @partial(jax.jit, static_argnames="network", donate_argnames="state")
 def train_step(network: Network, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """One RMSProp step; its randomness follows from the seed and the step alone."""
@@ -163,7 +113,7 @@ def train_step(network: Network, state: TrainState, batch: Batch) -> tuple[Train
         open_parts = jax.tree.map(
             lambda leaf, part: jax.lax.stop_gradient(leaf) if part == "frozen" else leaf, parameters, parts
         )
-        return batch_loss(network, {**state.variables, **open_parts}, batch, key)
+        return objective.batch_loss(network, {**state.variables, **open_parts}, batch, key)
 
     (_, (metrics, statistics)), gradients = jax.value_and_grad(loss, has_aux=True)(trained(state.variables))
     updates, optimizer = make_optimizer(network.config).update(gradients, state.optimizer, trained(state.variables))
@@ -172,7 +122,7 @@ def train_step(network: Network, state: TrainState, batch: Batch) -> tuple[Train
     metrics["learning_rate"] = learning_rate(network.config)(state.step)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.norm(updates))
     broken_at = jnp.where((state.broken_at < 0) & ~finite, state.step, state.broken_at)
-    variables = {**state.variables, **parameters, "batch_stats": statistics}
+    variables = {**state.variables, **parameters, **statistics}
     return TrainState(state.step + 1, variables, optimizer, broken_at), metrics
 
 

@@ -1,0 +1,59 @@
+"""Classifying the train persons beside Eq. 9: cosines to a direction a person, or a batch-norm neck and plain products.
+
+Axes: `N` clips, `E` embedding, `P` persons.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+Parameters = dict[str, Any]
+
+SCALE = 16.0
+"""First scale of the cosines."""
+MOMENTUM = 0.9
+"""How much of the neck's running statistics a mini-batch leaves."""
+
+
+def initialise(key: PRNGKeyArray, size: int, persons: int, neck: bool) -> Parameters:
+    """A direction in the embedding's space [E] for each of P persons, the cosines' scale, and the neck's if any."""
+    parameters = {
+        "directions": jax.random.normal(key, (persons, size)) * size**-0.5,
+        "scale": jnp.full((), SCALE, jnp.float32),
+    }
+    return parameters | ({"neck": jnp.ones(size)} if neck else {})
+
+
+def first_statistics(size: int) -> Parameters:
+    """The neck's running mean and variance before training."""
+    return {"mean": jnp.zeros(size), "var": jnp.ones(size)}
+
+
+def logits(parameters: Parameters, embeddings: Float[Array, "N E"], classifier: str) -> Float[Array, "N P"]:
+    """Products with every person's direction (`linear`), or scaled cosines to it, so that no length can grow.
+
+    The cosines are NormFace's (Wang et al. 2017).
+    """
+    if classifier == "linear":
+        return embeddings @ parameters["directions"].T
+    directions, unit = (
+        rows * jax.lax.rsqrt(jnp.square(rows).sum(1, keepdims=True) + 1e-12)
+        for rows in (parameters["directions"], embeddings)
+    )
+    return parameters["scale"] * unit @ directions.T
+
+
+def neck(scale: Float[Array, "E"], statistics: Parameters, embeddings: Float[Array, "N E"]) -> Float[Array, "N E"]:
+    """The batch-norm neck (Luo et al. 2019), which has no shift: what is classified, and compared at test time."""
+    return (embeddings - statistics["mean"]) * jax.lax.rsqrt(statistics["var"] + 1e-5) * scale
+
+
+def neck_of_batch(
+    scale: Float[Array, "E"], statistics: Parameters, embeddings: Float[Array, "N E"]
+) -> tuple[Float[Array, "N E"], Parameters]:
+    """The neck with a mini-batch's own statistics, and the running ones after it."""
+    own = {"mean": embeddings.mean(0), "var": embeddings.var(0)}
+    running = jax.tree.map(lambda old, new: MOMENTUM * old + (1 - MOMENTUM) * new, statistics, own)
+    return neck(scale, own, embeddings), running

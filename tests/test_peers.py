@@ -1,0 +1,116 @@
+"""RCN, pooling and the batch-norm neck against NumPy, and as whole runs."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_runs import fit, tiny_config, tiny_splits
+
+from reid_jax import identity, losses, peers, runs
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+CUBE = (3, 2, 4)
+CONFIG = tiny_config(channels=(5,), input_kernels=(1,), state_kernels=(1,), head="rcn")
+LENGTHS = (6, 2, 1)
+
+
+def clips(seed=0, frames=6):
+    """Three clips of 6, 2 and 1 frames, with other values behind them, and their mask."""
+    features = np.random.default_rng(seed).standard_normal((3, frames, *CUBE)).astype(np.float32)
+    return jnp.asarray(features), jnp.arange(frames) < jnp.array(LENGTHS)[:, None]
+
+
+def test_rcn_is_its_recurrence_written_out():
+    features, mask = clips()
+    parameters = peers.initialise_rcn(jax.random.key(0), CUBE, CONFIG)
+    parameters["bias"] = jnp.arange(5.0)
+    encoding = peers.encode_rcn(parameters, features, mask, CONFIG)
+    weights = {name: np.asarray(parameters[name], np.float64) for name in ("input", "state", "bias")}
+    for n, length in enumerate(LENGTHS):
+        state, outputs = np.zeros(5), []
+        for frame in np.asarray(features[n, :length], np.float64).reshape(length, -1):
+            outputs.append(frame @ weights["input"] + weights["bias"] + state @ weights["state"])
+            state = np.tanh(outputs[-1])
+        np.testing.assert_allclose(encoding.embedding[n], np.mean(outputs, 0), rtol=1e-4, atol=1e-5)
+
+
+def test_pooling_is_the_mean_over_valid_frames_and_locations():
+    features, mask = clips(1)
+    encoding = peers.encode_pooling({}, features, mask, CONFIG)
+    for n, length in enumerate(LENGTHS):
+        np.testing.assert_allclose(encoding.embedding[n], features[n, :length].mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("encode", [peers.encode_rcn, peers.encode_pooling])
+def test_peers_look_everywhere_alike_and_padding_changes_nothing(encode):
+    features, mask = clips(2)
+    parameters = peers.initialise_rcn(jax.random.key(1), CUBE, CONFIG)
+    plain = encode(parameters, features, mask, CONFIG)
+    other = encode(parameters, jnp.where(mask[:, :, None, None, None], features, 7.0), mask, CONFIG)
+    np.testing.assert_array_equal(plain.embedding, other.embedding)
+    np.testing.assert_allclose(plain.locations, 1 / 6, rtol=1e-6)
+    np.testing.assert_allclose(plain.selection, mask / mask.sum(1, keepdims=True), rtol=1e-6)
+
+
+def test_dropout_falls_on_the_features_in_training_only():
+    features, mask = clips(3)
+    config = replace(CONFIG, recurrent=replace(CONFIG.recurrent, dropout_between=0.6))
+    parameters = peers.initialise_rcn(jax.random.key(1), CUBE, config)
+    plain = peers.encode_rcn(parameters, features, mask, CONFIG).embedding
+    np.testing.assert_array_equal(plain, peers.encode_rcn(parameters, features, mask, config).embedding)
+    assert not np.allclose(plain, peers.encode_rcn(parameters, features, mask, config, jax.random.key(0)).embedding)
+
+
+def test_hinge_loss_is_the_loop():
+    rng = np.random.default_rng(5)
+    first, second = rng.standard_normal((2, 6, 3))
+    same, total = np.arange(6) % 2 == 0, 0.0
+    for a, b, alike in zip(first, second, same, strict=True):
+        distance = np.linalg.norm(a - b)
+        total += 0.5 * (distance**2 if alike else max(2.5 - distance, 0) ** 2)
+    arrays = (jnp.asarray(a, jnp.float32) for a in (first, second))
+    np.testing.assert_allclose(losses.hinge_loss(*arrays, jnp.asarray(same), 2.5), total / 6, rtol=1e-5)
+
+
+def test_the_neck_standardises_a_batch_and_follows_it():
+    embeddings = np.random.default_rng(6).normal(3.0, 2.0, (64, 5)).astype(np.float32)
+    statistics = identity.first_statistics(5)
+    behind, after = identity.neck_of_batch(jnp.full(5, 2.0), statistics, jnp.asarray(embeddings))
+    np.testing.assert_allclose(behind.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(behind.std(0), 2, rtol=1e-4)
+    np.testing.assert_allclose(after["mean"], 0.1 * embeddings.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(after["var"], 0.9 + 0.1 * embeddings.var(0), rtol=1e-4)
+    expected = 2 * (embeddings - after["mean"]) / np.sqrt(after["var"] + 1e-5)
+    np.testing.assert_allclose(identity.neck(jnp.full(5, 2.0), after, jnp.asarray(embeddings)), expected, rtol=1e-4)
+
+
+def test_logits_are_products_or_scaled_cosines():
+    rng = np.random.default_rng(7)
+    parameters = {"directions": jnp.asarray(rng.standard_normal((3, 4)), jnp.float32), "scale": jnp.asarray(5.0)}
+    embeddings = rng.standard_normal((2, 4))
+    directions = np.asarray(parameters["directions"])
+    linear = identity.logits(parameters, jnp.asarray(embeddings, jnp.float32), "linear")
+    np.testing.assert_allclose(linear, embeddings @ directions.T, rtol=1e-4, atol=1e-5)
+    lengths = np.linalg.norm(embeddings, axis=1)[:, None] * np.linalg.norm(directions, axis=1)
+    cosine = identity.logits(parameters, jnp.asarray(embeddings, jnp.float32), "cosine")
+    np.testing.assert_allclose(cosine, 5 * embeddings @ directions.T / lengths, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(head="rcn", channels=(5,), input_kernels=(1,), state_kernels=(1,), pairs="hinge", identity=1.0),
+        dict(head="pooling", pairs="none", identity=1.0, triplet=1.0, neck=True, classifier="linear"),
+    ],
+)
+def test_peers_run_whole(settings, tmp_path):
+    config = tiny_config(steps=2, penalty=0.0, baselines=False, **settings)
+    fit(config, tmp_path / "run")
+    network, variables = runs.load_run(tmp_path / "run")
+    assert ("neck" in variables) == config.loss.neck
+    if config.loss.neck:
+        assert np.abs(variables["neck"]["mean"]).max() > 0
+    results = runs.evaluate_run(network.config, tmp_path / "run", tiny_splits())
+    assert results["probes"] == 4
