@@ -140,9 +140,12 @@ def encode_clips(network: Network, variables: Parameters, batch: Batch) -> Encod
 
 @partial(jax.jit, static_argnames="network")
 def embed_clips(network: Network, variables: Parameters, batch: Batch) -> Float[Array, "N E"]:
-    """Embeddings of clips, behind the neck where there is one; what only the pictures need is not computed."""
+    """Embeddings of clips; what only the pictures need is not computed.
+
+    Where there is a neck they are those behind it, unless the distance is Eq. 8's similarity, which stands before it.
+    """
     embeddings = encode_clips(network, variables, batch).embedding
-    if "neck" in variables:
+    if "neck" in variables and network.config.evaluate.distance != "similarity":
         return identity.neck(variables["head"]["identity"]["neck"], variables["neck"], embeddings)
     return embeddings
 

@@ -18,7 +18,14 @@ from reid_jax.config import (
 
 def preset(name: PresetName, dataset: DatasetName) -> Config:
     """The settings of a preset for a data set: the paper's, ours, or ours at CPU size."""
-    base = {"paper": _paper, "paper_5x5": _paper_5x5, "default": _default, "small": _small}[name](dataset)
+    base = {
+        "paper": _paper,
+        "paper_5x5": _paper_5x5,
+        "default": _default,
+        "small": _small,
+        "rcn": _rcn,
+        "pooling": _pooling,
+    }[name](dataset)
     protocol = "mars_official" if dataset in ("walkers", "mars") else "two_camera"
     return replace(
         base,
@@ -32,7 +39,7 @@ def _paper(dataset: DatasetName) -> Config:
     """Sections IV and V.B as written; the kernels of Table II's best variant."""
     return Config(
         data=DataConfig(height=224, width=224, validation_persons=0),
-        backbone=BackboneConfig(backbone="efficientnet_lite0", pretrained=True),
+        backbone=BackboneConfig(backbone="googlenet", pretrained=True),
         recurrent=RecurrentConfig(features="raw", initial="paper", dropout_between=0.7, dropout_top=0.7),
         attention=AttentionConfig(location_scale="sum", embedding="raw"),
         loss=LossConfig(penalty=1.0, pairs="drawn"),
@@ -48,7 +55,7 @@ def _paper_5x5(dataset: DatasetName) -> Config:
 
 
 def _default(dataset: DatasetName) -> Config:
-    """Walkers: a small network trained whole. Real pedestrians: ImageNet features, computed once, and a recurrence."""
+    """Walkers: a small network trained whole. Real pedestrians: a pretrained one fine-tuned, told persons too."""
     evaluation = EvaluateConfig(conditions=2)
     if dataset == "walkers":
         return Config(
@@ -58,23 +65,58 @@ def _default(dataset: DatasetName) -> Config:
             train=TrainConfig(batch_pairs=24, steps=500, checkpoint_every=125, validate_every=125),
             evaluate=evaluation,
         )
-    features = BackboneConfig(
-        backbone="efficientnet_lite0", endpoint="stride16", pretrained=True, fine_tune="frozen", cache_features=True
-    )
     return Config(
-        data=DataConfig(height=192, width=96, frames=4, positives="all"),
-        backbone=features,
+        data=DataConfig(height=192, width=96, frames=2, positives="all", pairs_per_person=2),
+        backbone=BackboneConfig(backbone="efficientnet_lite0", pretrained=True),
         recurrent=RecurrentConfig(channels=(128, 128), input_kernels=(3, 3), state_kernels=(3, 3)),
-        train=TrainConfig(batch_pairs=16, steps=1000, checkpoint_every=200, validate_every=200),
-        evaluate=evaluation,
+        loss=LossConfig(identity=1.0, classifier="linear", neck=True, triplet=1.0),
+        train=TrainConfig(batch_pairs=16, steps=1500, learning_rate=5e-4, checkpoint_every=250, validate_every=250),
+        evaluate=replace(evaluation, distance="cosine"),
     )
 
 
 def _small(dataset: DatasetName) -> Config:
-    """The same with one recurrent layer and fewer steps."""
+    """One recurrent layer and fewer steps; real pedestrians as ImageNet features that are computed once."""
+    base = _default(dataset)
+    small = replace(
+        base,
+        recurrent=replace(base.recurrent, channels=(128,), input_kernels=(3,), state_kernels=(3,)),
+        train=replace(base.train, steps=300, checkpoint_every=100, validate_every=100),
+    )
+    if dataset == "walkers":
+        return small
+    frozen = replace(base.backbone, endpoint="stride16", fine_tune="frozen", cache_features=True)
+    return replace(
+        small,
+        data=replace(base.data, frames=4, pairs_per_person=1),
+        backbone=frozen,
+        loss=LossConfig(),
+        train=replace(small.train, steps=500, learning_rate=1e-3),
+        evaluate=replace(base.evaluate, distance="euclidean"),
+    )
+
+
+def _rcn(dataset: DatasetName) -> Config:
+    """McLaughlin et al. (2016) on RGB alone: CNN-RNN, mean pooling, hinge and two identity losses."""
     base = _default(dataset)
     return replace(
         base,
-        recurrent=replace(base.recurrent, channels=(128,), input_kernels=(3,), state_kernels=(3,)),
-        train=replace(base.train, steps=300 if dataset == "walkers" else 500, checkpoint_every=100, validate_every=100),
+        head="rcn",
+        data=replace(base.data, height=64, width=32, frames=16, positives="half", pairs_per_person=1),
+        backbone=BackboneConfig(backbone="rcn"),
+        recurrent=replace(base.recurrent, channels=(128,), input_kernels=(1,), state_kernels=(1,), dropout_between=0.6),
+        loss=LossConfig(penalty=0.0, pairs="hinge", margin=2.0, identity=2.0, classifier="linear", smoothing=0.0),
+        evaluate=replace(base.evaluate, distance="euclidean"),
+    )
+
+
+def _pooling(dataset: DatasetName) -> Config:
+    """What today's users run: average pooling, smoothed identities behind a batch-norm neck, batch-hard triplets."""
+    base = _default(dataset)
+    return replace(
+        base,
+        head="pooling",
+        data=replace(base.data, frames=2, pairs_per_person=2, erase=0.5),
+        loss=LossConfig(penalty=0.0, pairs="none", identity=1.0, classifier="linear", triplet=1.0, neck=True),
+        evaluate=replace(base.evaluate, distance="cosine"),
     )

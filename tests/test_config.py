@@ -97,6 +97,8 @@ def test_paper_preset_holds_the_papers_values(dataset):
     assert (config.attention.location, config.attention.location_scale) == ("learned", "sum")
     assert (config.attention.pooling, config.attention.embedding) == ("attention", "raw")
     assert (config.loss.penalty, config.loss.pairs) == (1.0, "drawn")
+    assert (config.head, config.loss.identity, config.loss.triplet, config.data.erase) == ("attention", 0, 0, 0)
+    assert config.backbone.backbone == "googlenet"
     assert (config.train.batch_pairs, config.train.clip) == (10, 5.0)
     assert (config.backbone.pretrained, config.backbone.fine_tune) == (True, "whole")
     assert (config.evaluate.conditions, config.evaluate.conditions_below) == (10, 128)
@@ -109,12 +111,27 @@ def test_paper_5x5_differs_in_its_kernels_alone():
     assert changed == {"preset", "input_kernels", "state_kernels"}
 
 
-def test_small_is_default_with_a_smaller_recurrence():
+def test_small_is_default_with_a_smaller_recurrence_and_a_frozen_backbone_where_it_is_large():
     for dataset in get_args(DatasetName):
-        default, small = (workdir.flatten(preset(name, dataset)) for name in ("default", "small"))
-        changed = {name for name, value in small.items() if default[name] != value}
-        schedule = {"steps", "checkpoint_every", "validate_every"}
-        assert changed == {"preset", "channels", "input_kernels", "state_kernels"} | schedule
+        default, small = (preset(name, dataset) for name in ("default", "small"))
+        assert len(small.recurrent.channels) < len(default.recurrent.channels)
+        assert small.train.steps < default.train.steps
+        assert small.backbone.cache_features == (dataset != "walkers")
+
+
+@pytest.mark.parametrize("dataset", get_args(DatasetName))
+def test_peers_have_their_own_losses_and_no_attention(dataset):
+    rcn, pooling = preset("rcn", dataset), preset("pooling", dataset)
+    assert (rcn.head, rcn.backbone.backbone, rcn.loss.pairs, rcn.loss.margin) == ("rcn", "rcn", "hinge", 2.0)
+    assert rcn.data.positives == "half" and rcn.loss.identity == 2 * 1.0  # one for each clip of a pair
+    assert (pooling.head, pooling.loss.pairs, pooling.loss.neck, pooling.loss.smoothing) == (
+        "pooling",
+        "none",
+        True,
+        0.1,
+    )
+    assert pooling.backbone == preset("default", dataset).backbone
+    assert rcn.loss.penalty == pooling.loss.penalty == 0.0
 
 
 @pytest.mark.parametrize("values", [{"colour": 1}, {"train": {"colour": 1}}])
