@@ -17,10 +17,14 @@ MOMENTUM = 0.9
 """How much of the neck's running statistics a mini-batch leaves."""
 
 
-def initialise(key: PRNGKeyArray, size: int, persons: int, neck: bool) -> Parameters:
-    """A direction in the embedding's space [E] for each of P persons, the cosines' scale, and the neck's if any."""
+def initialise(key: PRNGKeyArray, size: int, persons: int, classifier: str, neck: bool) -> Parameters:
+    """A direction in the embedding's space [E] for each of P persons, the cosines' scale, and the neck's if any.
+
+    Directions for cosines are long, so that RMSProp turns them slowly and the embeddings have to come to them.
+    """
+    directions = jax.random.normal(key, (persons, size))
     parameters = {
-        "directions": jax.random.normal(key, (persons, size)) * size**-0.5,
+        "directions": directions if classifier == "cosine" else directions * size**-0.5,
         "scale": jnp.full((), SCALE, jnp.float32),
     }
     return parameters | ({"neck": jnp.ones(size)} if neck else {})

@@ -71,10 +71,11 @@ def draw(network: Network, key: PRNGKeyArray) -> Parameters:
     data, (key_backbone, key_head) = network.config.data, jax.random.split(key)
     variables = network.backbone.init(key_backbone, jnp.zeros((1, data.height, data.width, 3)), train=False)
     head = _HEADS[network.config.head][0](key_head, network.cube, network.config)
-    size, neck = head["similarity"]["v"].size, network.config.loss.neck
+    size, loss = head["similarity"]["v"].size, network.config.loss
     if network.persons:
-        head["identity"] = identity.initialise(jax.random.fold_in(key_head, 1), size, network.persons, neck)
-    statistics = {"neck": identity.first_statistics(size)} if network.persons and neck else {}
+        key_identity = jax.random.fold_in(key_head, 1)
+        head["identity"] = identity.initialise(key_identity, size, network.persons, loss.classifier, loss.neck)
+    statistics = {"neck": identity.first_statistics(size)} if network.persons and loss.neck else {}
     return statistics | {
         "backbone": variables["params"],
         "batch_stats": variables.get("batch_stats", {}),

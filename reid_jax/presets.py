@@ -69,9 +69,9 @@ def _default(dataset: DatasetName) -> Config:
         data=DataConfig(height=192, width=96, frames=2, positives="all", pairs_per_person=2),
         backbone=BackboneConfig(backbone="efficientnet_lite0", pretrained=True),
         recurrent=RecurrentConfig(channels=(128, 128), input_kernels=(3, 3), state_kernels=(3, 3)),
-        loss=LossConfig(identity=1.0, classifier="linear", neck=True, triplet=1.0),
+        loss=LossConfig(identity=1.0, triplet=1.0),
         train=TrainConfig(batch_pairs=16, steps=1500, learning_rate=5e-4, checkpoint_every=250, validate_every=250),
-        evaluate=replace(evaluation, distance="cosine"),
+        evaluate=evaluation,
     )
 
 
@@ -92,7 +92,6 @@ def _small(dataset: DatasetName) -> Config:
         backbone=frozen,
         loss=LossConfig(),
         train=replace(small.train, steps=500, learning_rate=1e-3),
-        evaluate=replace(base.evaluate, distance="euclidean"),
     )
 
 
@@ -106,7 +105,6 @@ def _rcn(dataset: DatasetName) -> Config:
         backbone=BackboneConfig(backbone="rcn"),
         recurrent=replace(base.recurrent, channels=(128,), input_kernels=(1,), state_kernels=(1,), dropout_between=0.6),
         loss=LossConfig(penalty=0.0, pairs="hinge", margin=2.0, identity=2.0, classifier="linear", smoothing=0.0),
-        evaluate=replace(base.evaluate, distance="euclidean"),
     )
 
 
