@@ -40,30 +40,27 @@ class Products(NamedTuple):
     """(x, r h) -> W * x + U * (r h)."""
 
 
-def initialise(key: PRNGKeyArray, channels: int, config: RecurrentConfig, scale: float = 1.0) -> tuple[Kernels, ...]:
+def initialise(key: PRNGKeyArray, channels: int, config: RecurrentConfig) -> tuple[Kernels, ...]:
     """Kernels of every layer over an input of `channels`.
 
     `paper` draws from U[-1, 1] (section V.B); `scaled` from U[-a, a], a = sqrt(3 / fan-in), which keeps the variance of
-    the pre-activations. `scale` multiplies layer 1's input kernel in the scaled form.
+    the pre-activations.
     """
     layers = []
-    sizes = zip(config.channels, config.input_kernels, config.state_kernels, strict=True)
-    for layer, (hidden, k_input, k_state) in enumerate(sizes):
+    for hidden, k_input, k_state in zip(config.channels, config.input_kernels, config.state_kernels, strict=True):
         key, key_input, key_state = jax.random.split(key, 3)
         layers.append(
             Kernels(
-                _draw(
-                    key_input, (k_input, k_input, channels, 3 * hidden), config.initial, scale if layer == 0 else 1.0
-                ),
-                _draw(key_state, (k_state, k_state, hidden, 3 * hidden), config.initial, 1.0),
+                _draw(key_input, (k_input, k_input, channels, 3 * hidden), config.initial),
+                _draw(key_state, (k_state, k_state, hidden, 3 * hidden), config.initial),
             )
         )
         channels = hidden
     return tuple(layers)
 
 
-def _draw(key: PRNGKeyArray, shape: tuple[int, ...], initial: str, scale: float) -> Float[Array, "k k D F"]:
-    bound = 1.0 if initial == "paper" else scale * (3.0 / (shape[0] * shape[1] * shape[2])) ** 0.5
+def _draw(key: PRNGKeyArray, shape: tuple[int, ...], initial: str) -> Float[Array, "k k D F"]:
+    bound = 1.0 if initial == "paper" else (3.0 / (shape[0] * shape[1] * shape[2])) ** 0.5
     return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 

@@ -258,14 +258,6 @@ def test_scaled_kernels_keep_the_variance_of_unit_inputs():
         assert 0.8 < np.var(inner) < 1.25
 
 
-def test_scale_is_of_the_first_input_kernel_alone():
-    config = settings((4, 4), (3, 3), (3, 3), initial="scaled")
-    plain, doubled = (recurrent.initialise(key(10), 4, config, scale) for scale in (1.0, 2.0))
-    np.testing.assert_allclose(doubled[0].input, 2 * plain[0].input, rtol=1e-6)
-    for one, other in ((plain[0].state, doubled[0].state), *zip(plain[1], doubled[1], strict=True)):
-        np.testing.assert_array_equal(one, other)
-
-
 def test_every_kernel_is_drawn_anew():
     layers = recurrent.initialise(key(11), 4, settings((4, 4), (3, 3), (3, 3)))
     parts = [np.asarray(part) for layer in layers for part in layer]
