@@ -10,7 +10,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 MANUAL := $(if $(MANUAL_DIR),--manual-dir "$(MANUAL_DIR)")
 
-.PHONY: train eval data test test-slow lint clean help
+.PHONY: train eval sweep tables data test test-slow lint clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -29,6 +29,13 @@ train: $(VENV)/.run  ## prepare the data set, train, evaluate
 
 eval: $(VENV)/.run  ## score the best checkpoint of WORKDIR again
 	$(RUN) -m experiments.evaluate --workdir $(WORKDIR) $(ARGS)
+
+sweep: WORKDIR = runs/sweep-$(DATASET)
+sweep: $(VENV)/.run  ## train every combination, as ARGS="--kernels 1 3 5 --layers 2 3"; tables and pictures
+	$(RUN) -m experiments.sweep --dataset $(DATASET) --data-dir $(DATA_DIR) $(MANUAL) --workdir $(WORKDIR) $(ARGS)
+
+tables: $(VENV)/.run  ## collect all finished runs in docs/results.md
+	$(RUN) -m experiments.tables $(ARGS)
 
 data: $(VENV)/.run  ## prepare DATASET and print its counts
 	$(RUN) -m experiments.prepare --dataset $(DATASET) --data-dir $(DATA_DIR) $(MANUAL) $(ARGS)

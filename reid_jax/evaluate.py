@@ -105,14 +105,26 @@ def evaluate_network(
 ) -> RetrievalResult:
     """The network's own result."""
     similarity = variables["head"]["similarity"]
-    return evaluate(partial(networks.embed_clips, network, variables), tracklets, network.config, similarity, readers)
+    return evaluate(
+        partial(networks.embed_clips, networks.program(network), variables),
+        tracklets,
+        network.config,
+        similarity,
+        readers,
+    )
 
 
 def evaluate_average(
     network: Network, variables: Parameters, tracklets: Tracklets, readers: ReaderOf | None = None
 ) -> RetrievalResult:
     """The result of the backbone's features averaged over grid and frames: no recurrence, no attention."""
-    return evaluate(partial(networks.average_features, network, variables), tracklets, network.config, None, readers)
+    return evaluate(
+        partial(networks.average_features, networks.program(network), variables),
+        tracklets,
+        network.config,
+        None,
+        readers,
+    )
 
 
 def evaluate_histogram(tracklets: Tracklets, config: Config) -> RetrievalResult:

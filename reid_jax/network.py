@@ -5,7 +5,7 @@ running statistics}, and with a batch-norm neck its own under "neck".
 Axes: `N` clips, `B` pairs, `T` frames, `H W` frame, `Kh Kw` grid, `D` features.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import flax.linen as nn
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from reid_jax import backbones, identity, model, peers
-from reid_jax.config import Config
+from reid_jax.config import Config, EvaluateConfig
 from reid_jax.model import Encoding, Parameters
 
 Batch = dict[str, Array | np.ndarray]
@@ -47,6 +47,14 @@ def build(config: Config, persons: int = 0) -> Network:
         lambda pixels: backbone.init_with_output(jax.random.key(0), pixels, train=False)[0], frame
     ).shape[1:]
     return Network(config, backbone, cube, persons if config.loss.identity else 0)
+
+
+def program(network: Network) -> Network:
+    """The network with all settings alike that no compiled function reads: runs that differ in these share programs."""
+    config = network.config
+    data = replace(config.data, split=0, data_dir="", manual_dir=None, validation_persons=0, workers=0)
+    evaluation = replace(EvaluateConfig(), distance=config.evaluate.distance)
+    return replace(network, config=replace(config, preset="default", seed=0, data=data, evaluate=evaluation))
 
 
 def initialise(network: Network, key: PRNGKeyArray) -> Parameters:

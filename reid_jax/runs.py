@@ -110,6 +110,7 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
         "data": splits.description,
         "split": config.data.split,
         "preset": config.preset,
+        "commit": workdirs.code_version(),
         "baselines": {name: results_record(row) for name, row in rows.items() if name != TRAINED},
     }
     print_results(results, rows)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 from tqdm import tqdm
 
 from reid_jax import backbones, objective
@@ -104,9 +104,9 @@ def state_of(network: Network, variables: Parameters) -> TrainState:
 
 
 @partial(jax.jit, static_argnames="network", donate_argnames="state")
-def train_step(network: Network, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    """One RMSProp step; its randomness follows from the seed and the step alone."""
-    key = jax.random.fold_in(jax.random.key(network.config.seed), state.step)
+def train_step(network: Network, state: TrainState, batch: Batch, key: PRNGKeyArray) -> tuple[TrainState, Metrics]:
+    """One RMSProp step; its randomness follows from the run's key and the step alone."""
+    key = jax.random.fold_in(key, state.step)
     parts = parameter_parts(trained(state.variables), network.config)
 
     def loss(parameters: Parameters) -> tuple[Array, tuple[Metrics, Any]]:
@@ -172,11 +172,12 @@ def fit(
         Diverged: a step gave a NaN or Inf.
     """
     settings, start = network.config.train, int(state.step)
+    program, key = networks.program(network), jax.random.key(network.config.seed)
     metrics, since = [], time.perf_counter()
     with stop_requests() as stop, tqdm(total=settings.steps, initial=start, desc="training", unit="step") as bar:
         for step in range(start + 1, settings.steps + 1):
             batch = next(batches)
-            state, step_metrics = train_step(network, state, {name: batch[name] for name in inputs(batch)})
+            state, step_metrics = train_step(program, state, {name: batch[name] for name in inputs(batch)}, key)
             metrics.append(step_metrics)
             bar.update()
             last = step == settings.steps or stop()

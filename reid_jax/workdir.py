@@ -8,9 +8,11 @@ import dataclasses
 import json
 import os
 import shutil
+import subprocess
 import time
 import typing
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,22 @@ def read_config(workdir: Path) -> Config:
         raise
     except (ValueError, TypeError, AttributeError) as error:
         raise WorkDirError(f"{path} cannot be read ({error}); train with --overwrite to begin anew") from error
+
+
+def code_version() -> str:
+    """The commit of the working copy, `-dirty` behind it where files differ; outside one the package's version."""
+    root = Path(__file__).parents[1]
+    # Only our own: an installed package may lie in the environment of somebody else's working copy.
+    if (root / ".git").exists():
+        command = ["git", "--no-optional-locks", "describe", "--always", "--dirty"]
+        try:
+            return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            pass
+    try:
+        return metadata.version("reid_jax")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def check_usable(workdir: Path, config: Config, resume: bool, overwrite: bool) -> None:

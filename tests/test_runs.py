@@ -20,7 +20,8 @@ from tiny_runs import (
     wait_for,
 )
 
-from reid_jax import runs, workdir
+from reid_jax import network as networks
+from reid_jax import runs, train, workdir
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 KILLED = tiny_config(steps=30, validation_persons=2, validate_every=6, checkpoint_every=2, log_every=2)
@@ -205,3 +206,16 @@ def test_losses_beside_eq_9_are_logged_weighed_and_their_classifier_taken_up_aga
     np.testing.assert_allclose(line["loss"], expected, rtol=1e-5)
     network, variables = runs.load_run(tmp_path / "run")
     assert network.persons == len(variables["head"]["identity"]["directions"]) == 8
+
+
+def test_runs_that_differ_in_seed_split_and_paths_share_their_programs(tmp_path):
+    config = tiny_config(steps=2, dropout_top=0.3, baselines=False)
+    others = replace(config, seed=1, data=replace(config.data, split=3, data_dir=str(tmp_path)))
+    compiled = []
+    for number, one in enumerate((config, others)):
+        fit(one, tmp_path / str(number))
+        runs.evaluate_run(one, tmp_path / str(number), tiny_splits())
+        compiled.append((train.train_step._cache_size(), networks.embed_clips._cache_size()))
+    assert compiled[0] == compiled[1]
+    first, second = (metrics_without_time(tmp_path / name)[-1]["loss"] for name in "01")
+    assert first != second

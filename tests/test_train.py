@@ -26,7 +26,7 @@ def one_step(config):
     network = networks.build(config)
     state = train.initial_state(network)
     before = host(state.variables)
-    state, metrics = train.train_step(network, state, take_batches(config, 1)[0])
+    state, metrics = train.train_step(network, state, take_batches(config, 1)[0], jax.random.key(0))
     assert np.isfinite(metrics["loss"])
     return before, host(state.variables)
 
@@ -112,7 +112,7 @@ def test_a_few_pairs_are_learnt_with_one_compilation_and_the_old_state_given_awa
     losses, norms = [], []
     for step in range(80):
         old = state
-        state, metrics = train.train_step(network, state, batches[step % 2])
+        state, metrics = train.train_step(network, state, batches[step % 2], jax.random.key(0))
         losses.append(float(metrics["pair_loss"]))
         norms.append(float(metrics["gradient_norm"]))
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old.variables["head"]))
@@ -128,7 +128,7 @@ def test_the_randomness_of_a_step_follows_from_the_step_alone():
 
     def loss(step):
         state = replace(train.initial_state(network), step=jnp.asarray(step, jnp.int32))
-        return float(train.train_step(network, state, batch)[1]["loss"])
+        return float(train.train_step(network, state, batch, jax.random.key(0))[1]["loss"])
 
     assert loss(0) == loss(0) != loss(1)
 

@@ -1,0 +1,172 @@
+"""Collect all finished runs below a folder into one page of tables, the paper's numbers beside ours.
+
+As in:
+
+    python -m experiments.tables --runs runs --output docs/results.md
+"""
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import get_args
+
+import tyro
+
+from experiments import command_line
+from reid_jax import results, settings
+from reid_jax.config import Config, DatasetName, Protocol
+from reid_jax.presets import preset
+from reid_jax.published import PUBLISHED
+from reid_jax.results import FIGURES, Finished
+from reid_jax.workdir import write_atomically
+
+TITLES = {"walkers": "walkers", "mars": "MARS", "ilids_vid": "iLIDS-VID", "prid2011": "PRID 2011"}
+HEADINGS = (
+    "run", "settings", "data", "distance", "rank-1", "rank-5", "rank-10", "rank-20", "mAP", "probes", "gallery",
+    "repeats", "commit",
+)  # fmt: skip
+UNNAMED = results.REPEATS | set(results.SCORED) | {"preset", "baselines", "log_every"}
+"""Settings that have a column of their own, or change no result."""
+PREFACE = """# Results
+
+Written by `make tables` from the finished runs below `{folder}`. All figures are percentages; `±` is the standard
+deviation over runs that are equal but for their seed and split (divided by their number). *settings* are those that
+differ from the named preset. *commit* is that of the evaluation, `-dirty` where files differed from it. The paper's
+figures are of the full data sets with Euclidean distances, averaged over 10 trials; it gives neither mAP nor a name for
+its protocol.
+"""
+
+
+def main(runs: Path = Path("runs"), output: Path = Path("docs/results.md")) -> None:
+    """The program.
+
+    Args:
+        runs: folder with work directories at any depth.
+        output: the page to write.
+    """
+    if not runs.is_dir():
+        raise ValueError(f"{runs} is no folder; name the one that holds the work directories with --runs")
+    finished, problems = results.collect(runs)
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    if not finished:
+        raise ValueError(f"{runs} holds no finished run; train one first, or name another folder with --runs")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(output, page(finished, runs).encode())
+    count = len({one.workdir for one in finished})
+    print(f"{output}: {count} finished run{'s' if count > 1 else ''}")
+
+
+def page(finished: Sequence[Finished], folder: Path) -> str:
+    """The whole page: a part for each data set, protocol and average precision."""
+    parts: dict[tuple[str, str, str], list[Finished]] = {}
+    for one in finished:
+        key = (one.results["dataset"], one.results["protocol"], one.results["average_precision"])
+        parts.setdefault(key, []).append(one)
+    order = [get_args(DatasetName), get_args(Protocol), ("trapezoid", "step")]
+    keys = sorted(parts, key=lambda key: [names.index(name) for names, name in zip(order, key, strict=True)])
+    return "\n".join([PREFACE.format(folder=folder.name), *(part(key, parts[key], folder) for key in keys)])
+
+
+def part(key: tuple[str, str, str], finished: Sequence[Finished], folder: Path) -> str:
+    """One table of runs, the paper's rows below ours, and what colour or an untrained network reach."""
+    dataset, protocol, average_precision = key
+    groups = results.repeats(finished)
+    descriptions = dict.fromkeys(results.without_split(one.results["data"]) for one in finished)
+    lines = [f"## {TITLES[dataset]}, `{protocol}`, average precision `{average_precision}`", ""]
+    lines += [f"- {description}" for description in descriptions]
+    published = [
+        (f"paper: {row.method}, {row.table}", "", "full", "", *(f"{rank:.1f}" for rank in row.ranks), *[""] * 5)
+        for row in PUBLISHED.get(dataset, ())
+    ]
+    lines += ["", *table(HEADINGS, [*(run_row(group, folder) for group in groups), *published])]
+    return "\n".join([*lines, *baseline_table(groups, folder)]) + "\n"
+
+
+def run_row(group: Sequence[Finished], folder: Path) -> tuple[str, ...]:
+    """The line of runs that are equal but for seed and split."""
+    records = [results.figures(one.results) for one in group]
+    first = group[0]
+    return (
+        run_name(group, folder),
+        differences(first.config),
+        kind_of_data(first),
+        first.results["distance"],
+        *(results.in_words(records, name) for name in FIGURES),
+        *(_span(one.results[name] for one in group) for name in ("probes", "gallery")),
+        _repeats(group),
+        ", ".join(dict.fromkeys(one.results.get("commit", "not recorded") for one in group)),
+    )
+
+
+def baseline_table(groups: Iterable[Sequence[Finished]], folder: Path) -> list[str]:
+    """A line for each group that was scored with baselines; nothing where none was."""
+    groups = [group for group in groups if any(one.results["baselines"] for one in group)]
+    names = list(dict.fromkeys(name for group in groups for one in group for name in one.results["baselines"]))
+    rows = []
+    for group in groups:
+        cells = []
+        for name in names:
+            scored = [one.results["baselines"][name] for one in group if name in one.results["baselines"]]
+            records = [results.figures(record) for record in scored]
+            cells.append(f"{results.in_words(records, 'rank1')} / {results.in_words(records, 'map')}")
+        rows.append((run_name(group, folder), group[0].results["distance"], *cells))
+    heading = ["", "Baselines of the same runs, rank-1 / mAP:", ""]
+    return [*heading, *table(("run", "distance", *names), rows)] if rows else []
+
+
+def run_name(group: Sequence[Finished], folder: Path) -> str:
+    """The work directory below the folder; of several, without what tells their seeds and splits apart."""
+    names = [one.workdir.relative_to(folder).as_posix() for one in group]
+    if len(names) > 1:
+        names = list(dict.fromkeys(re.sub(r"(^|,|(?<=/))(seed|split)=\d+", "", name) for name in names))
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def differences(config: Config) -> str:
+    """The preset, and every setting that differs from it and may change a result."""
+    usual = results.comparable(preset(config.preset, config.data.dataset))
+    changed = {
+        name: value
+        for name, value in results.comparable(config).items()
+        if name not in UNNAMED and usual[name] != value
+    }
+    words = ", ".join(f"{name}={settings.in_words(value)}" for name, value in changed.items())
+    return f"{config.preset}: {words}" if words else config.preset
+
+
+def kind_of_data(one: Finished) -> str:
+    """Whether a run saw a full data set, a subset, or the drawn walkers."""
+    description = one.results["data"]
+    if "a subset" in description:
+        return "subset"
+    return "full" if "the full data set" in description else one.results["dataset"]
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _repeats(group: Sequence[Finished]) -> str:
+    seeds = sorted({one.config.seed for one in group})
+    splits = sorted({one.config.data.split for one in group})
+    words = [_several("seed", seeds)]
+    if group[0].results["protocol"] in ("two_camera", "rcn_first_last") or len(splits) > 1:
+        words.append(_several("split", splits))
+    return f"{len(group)}: {'; '.join(words)}" if len(group) > 1 else "; ".join(words)
+
+
+def _several(name: str, numbers: Sequence[int]) -> str:
+    return f"{name}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
+def _span(values: Iterable[int]) -> str:
+    found = sorted(set(values))
+    return str(found[0]) if len(found) == 1 else f"{found[0]}-{found[-1]}"
+
+
+if __name__ == "__main__":
+    command_line.run(lambda: tyro.cli(main, description=__doc__))

@@ -1,0 +1,115 @@
+"""Finished runs read back from their work directories, and figures over those that differ in seed and split alone."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reid_jax import workdir as workdirs
+from reid_jax.config import Config
+from reid_jax.retrieval import mean_and_std
+
+SCORED = ("protocol", "distance", "average_precision")
+"""What an evaluation may choose anew, and its results name."""
+PLACES = {"data_dir", "manual_dir", "workers"}
+"""Settings that no result depends on."""
+FIGURES = ("rank1", "rank5", "rank10", "rank20", "map")
+REPEATS = {"seed", "split"}
+"""Settings over which means are taken."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One evaluation of a finished run."""
+
+    workdir: Path
+    config: Config
+    """The run's own settings; how it was scored stands in `results`."""
+    results: dict[str, Any]
+
+
+def comparable(config: Config) -> dict[str, Any]:
+    """Every setting that a result may depend on, by its name."""
+    return {name: value for name, value in workdirs.flatten(config).items() if name not in PLACES}
+
+
+def read(workdir: Path, config: Config) -> dict[str, Any] | None:
+    """The results of a run under its own protocol, distance and average precision, or None: it is not finished.
+
+    A later evaluation under others replaces results.json but not the file in results/.
+
+    Raises:
+        reid_jax.workdir.WorkDirError: a file of results cannot be read.
+    """
+    wanted = {name: getattr(config.evaluate, name) for name in SCORED}
+    for found in _evaluations(workdir):
+        if all(found[name] == value for name, value in wanted.items()):
+            return found
+    return None
+
+
+def _evaluations(workdir: Path) -> list[dict[str, Any]]:
+    """Every evaluation in a work directory, one for each of what it was scored by."""
+    found = {}
+    for path in (*sorted((workdir / "results").glob("*.json")), workdir / workdirs.RESULTS):
+        try:
+            values = json.loads(path.read_text())
+            found[tuple(values[name] for name in SCORED)] = values
+        except FileNotFoundError:
+            continue
+        except (ValueError, TypeError, KeyError) as error:
+            raise workdirs.WorkDirError(f"{path} cannot be read ({error!r}); evaluate the run again") from error
+    return list(found.values())
+
+
+def collect(folder: Path) -> tuple[list[Finished], list[str]]:
+    """Every evaluation of every finished run below a folder, sorted by place, and what is wrong with the others."""
+    found, problems = [], []
+    for workdir in _workdirs(folder):
+        try:
+            evaluations = _evaluations(workdir)
+            config = workdirs.read_config(workdir)
+            found += [Finished(workdir, config, values) for values in evaluations]
+        except workdirs.WorkDirError as error:
+            problems.append(str(error))
+    return found, problems
+
+
+def _workdirs(folder: Path) -> Iterator[Path]:
+    if (folder / workdirs.CONFIG).exists():
+        yield folder
+    # A run's own folders hold thousands of files and no run.
+    inside = [path for path in folder.iterdir() if path.is_dir() and path.name not in workdirs.OWN]
+    for path in sorted(inside):
+        yield from _workdirs(path)
+
+
+def without_split(description: str) -> str:
+    """A data set's description that is the same for all of its splits."""
+    return re.sub(r" split \d+ of (\d+)", r" splits (\1)", description)
+
+
+def repeats(finished: Sequence[Finished]) -> list[list[Finished]]:
+    """The evaluations in groups that are equal but for seed and split, in the order of their first."""
+    groups: dict[Any, list[Finished]] = {}
+    for one in finished:
+        settings = {name: value for name, value in comparable(one.config).items() if name not in REPEATS | set(SCORED)}
+        scored = tuple(one.results[name] for name in SCORED)
+        key = (*sorted(settings.items()), scored, without_split(one.results["data"]))
+        groups.setdefault(key, []).append(one)
+    return list(groups.values())
+
+
+def figures(values: Mapping[str, Any]) -> dict[str, float]:
+    """Rank-1, 5, 10, 20 and mAP in percent of what results.json holds, or of one of its baselines."""
+    return {name: values[name] for name in FIGURES}
+
+
+def in_words(records: Sequence[Mapping[str, float]], quantity: str) -> str:
+    """Mean and deviation of a figure over records, as `62.4 ± 1.2`; of one record its value, of none a dash."""
+    if not records:
+        return "-"
+    means = mean_and_std(records)
+    return f"{means[quantity]:.1f}" + (f" ± {means[f'{quantity}_std']:.1f}" if len(records) > 1 else "")

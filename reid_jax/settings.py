@@ -1,0 +1,85 @@
+"""Settings by their names, which are unique across the groups of `config`: their types, values in words, changes."""
+
+import difflib
+import math
+import typing
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Literal
+
+from reid_jax.config import Config
+
+
+class SettingError(ValueError):
+    """There is no such setting, or the value is not one of its type."""
+
+
+def setting_types() -> dict[str, Any]:
+    """The type of every setting by its name."""
+    found = {}
+    for name, kind in typing.get_type_hints(Config).items():
+        found.update(typing.get_type_hints(kind) if is_dataclass(kind) else {name: kind})
+    return found
+
+
+def parse_value(name: str, text: str) -> Any:
+    """A setting's value of its own type; a tuple is written `64+128`, a path that is not given `none`.
+
+    Raises:
+        SettingError: there is no such setting, or the text is no value of its type; both are named.
+    """
+    types = setting_types()
+    if name not in types:
+        near = difflib.get_close_matches(name, types, n=3)
+        raise SettingError(f"{name!r} is not a setting{'; is it ' + ' or '.join(near) + '?' if near else ''}")
+    kind = types[name]
+    choices = {bool: (True, False), str | None: (None,)}.get(kind, ())
+    choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else choices
+    named = {in_words(choice): choice for choice in choices}
+    if text in named:
+        return named[text]
+    if kind in (str, str | None) and text:
+        return text
+    try:
+        if kind is int:
+            return int(text)
+        if kind is float and math.isfinite(value := float(text)):
+            return value
+        if typing.get_origin(kind) is tuple:
+            return tuple(int(entry) for entry in text.split("+"))
+    except ValueError:
+        pass
+    allowed = {int: "whole numbers", float: "numbers", str: "words", str | None: "words"}.get(kind)
+    allowed = allowed or (f"one of {', '.join(named)}" if named else "whole numbers joined by +, as 64+128")
+    raise SettingError(f"{name}={text}: the values of {name} are {allowed}")
+
+
+def in_words(value: Any) -> str:
+    """A setting's value as `parse_value` reads it."""
+    if isinstance(value, tuple):
+        return "+".join(str(entry) for entry in value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def change(config: Config, settings: Mapping[str, Any]) -> Config:
+    """The configuration with settings changed, each by its own name, all at once.
+
+    Raises:
+        ValueError: they contradict each other or the rest.
+    """
+    left = dict(settings)
+
+    def changed(group: Any) -> Any:
+        found = {}
+        for entry in fields(group):
+            value = getattr(group, entry.name)
+            if is_dataclass(value):
+                found[entry.name] = changed(value)
+            elif entry.name in left:
+                found[entry.name] = left.pop(entry.name)
+        return replace(group, **found)
+
+    result = changed(config)
+    if left:
+        raise SettingError(f"there are no settings {', '.join(left)}")
+    return result

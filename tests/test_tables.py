@@ -1,0 +1,166 @@
+"""The page of results: means against NumPy, what belongs together and what does not, and the paper beside it."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_runs import tiny_config
+
+from experiments import tables
+from reid_jax import published, results, workdir
+from reid_jax.presets import preset
+from reid_jax.settings import change
+
+BASE = preset("small", "walkers")
+FULL, SUBSET = "MARS, the full data set: 8298 train and 12180 test tracklets", "MARS, a subset: 26 train and 13 test"
+
+
+def finished(folder, config, seed=0, data="walkers, drawn", distance=None, baselines=(), **more):
+    """A work directory with made-up results, as `evaluate_run` leaves it."""
+    generator = np.random.default_rng([seed, config.data.split])
+    ranks = np.sort(generator.uniform(20, 90, 4))
+    record = dict(zip(("rank1", "rank5", "rank10", "rank20"), ranks, strict=True)) | {"map": generator.uniform(5, 60)}
+    record |= {"probes": 141, "skipped": 1, "gallery": 283}
+    settings = config.evaluate
+    values = {
+        "dataset": config.data.dataset, "protocol": settings.protocol, "distance": distance or settings.distance,
+        "average_precision": settings.average_precision, **record, "data": data, "split": config.data.split,
+        "preset": config.preset, "commit": "abc123", "baselines": {name: record for name in baselines}, **more,
+    }  # fmt: skip
+    if not folder.exists():
+        workdir.open_workdir(folder, config, resume=False, overwrite=False)
+    (folder / "results").mkdir(exist_ok=True)
+    workdir.write_json(folder / "results" / f"{values['protocol']}-{values['distance']}.json", values)
+    workdir.write_json(folder / "results.json", values)
+    return values
+
+
+def page(root):
+    """The lines of the page's tables, each as its cells, and the whole text."""
+    output = root.parent / "docs" / "results.md"
+    tables.main(root, output)
+    text = output.read_text()
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    return {cells[0]: [cell.strip() for cell in cells] for cells in lines}, text
+
+
+def test_runs_equal_but_for_their_seed_are_one_line_with_mean_and_deviation(tmp_path):
+    root = tmp_path / "runs"
+    records = [
+        finished(root / "sweep" / f"kernels=3,seed={seed}", change(BASE, {"seed": seed, "data_dir": f"d{seed}"}), seed)
+        for seed in (0, 1, 4)
+    ]
+    other = finished(root / "sweep" / "kernels=5,seed=0", change(BASE, {"input_kernels": (5,), "steps": 7}), 9)
+    lines, _ = page(root)
+    line = lines["`sweep/kernels=3`"]
+    for cell, name in zip(line[4:9], results.FIGURES, strict=True):
+        values = np.array([record[name] for record in records])
+        assert cell == f"{values.mean():.1f} ± {values.std():.1f}"
+    assert line[1:4] == ["small", "walkers", "euclidean"]
+    assert line[9:] == ["141", "283", "3: seeds 0, 1, 4", "abc123"]
+    alone = lines["`sweep/kernels=5,seed=0`"]
+    assert alone[1] == "small: input_kernels=5, steps=7" and alone[4] == f"{other['rank1']:.1f}"
+    assert alone[11] == "seed 0"
+
+
+def test_splits_are_averaged_and_named_once(tmp_path):
+    base, records = preset("default", "prid2011"), []
+    for split in range(3):
+        config = change(base, {"split": split})
+        text = f"PRID 2011, the full data set: 749 sequences, published split {split} of 10 (178)"
+        records.append(finished(tmp_path / "runs" / f"split={split},seed=0", config, data=text, probes=80 + split))
+    lines, text = page(tmp_path / "runs")
+    line = next(cells for cells in lines.values() if "abc123" in cells)
+    ranks = np.array([record["rank1"] for record in records])
+    assert line[2] == "full" and line[4] == f"{ranks.mean():.1f} ± {ranks.std():.1f}"
+    assert line[9] == "80-82" and line[11] == "3: seed 0; splits 0, 1, 2"
+    assert text.count("published splits (10) (178)") == 1 and "## PRID 2011, `two_camera`" in text
+
+
+def test_what_is_scored_otherwise_or_on_other_data_is_never_averaged(tmp_path):
+    root, mars = tmp_path / "runs", preset("small", "mars")
+    finished(root / "a", mars, 0, SUBSET)
+    finished(root / "a", mars, 1, SUBSET, "similarity")
+    finished(root / "b", mars, 2, FULL)
+    finished(root / "c", mars, 3, SUBSET, protocol="query_removed")
+    finished(root / "d", mars, 4, SUBSET, average_precision="step")
+    found, problems = results.collect(root)
+    assert len(found) == 5 and not problems and len(results.repeats(found)) == 5
+    lines, text = page(root)
+    assert lines["`b`"][2] == "full" and lines["`a`"][2] == "subset"
+    assert text.count("## MARS") == 3 and text.count("| `a` |") == 2
+    order = [
+        text.index(name) for name in ("`mars_official`, average precision `trap", "precision `step`", "`query_rem")
+    ]
+    assert order == sorted(order)
+
+
+def test_the_papers_numbers_stand_beside_its_data_sets_alone(tmp_path):
+    finished(tmp_path / "runs" / "a", preset("small", "mars"), data=SUBSET)
+    assert "Ours + KISSME, Table VII |  | full |  | 73.5 | 85.0 | 89.5 | 97.5 |" in page(tmp_path / "runs")[1]
+    finished(tmp_path / "drawn" / "a", BASE)
+    assert "paper:" not in page(tmp_path / "drawn")[1]
+    for rows in published.PUBLISHED.values():
+        assert all(list(row.ranks) == sorted(row.ranks) and 0 < row.ranks[0] < row.ranks[-1] < 100 for row in rows)
+
+
+def test_baselines_are_listed_below_the_runs_that_were_scored_with_them(tmp_path):
+    values = finished(tmp_path / "runs" / "a", BASE, baselines=("untrained network", "HSV histogram"))
+    finished(tmp_path / "runs" / "b", change(BASE, {"frames": 8}))
+    text = page(tmp_path / "runs")[1]
+    below = text.partition("Baselines of the same runs")[2]
+    cell = f"{values['rank1']:.1f} / {values['map']:.1f}"
+    assert "| run | distance | untrained network | HSV histogram |" in below
+    assert f"| `a` | euclidean | {cell} | {cell} |" in below and "`b`" not in below
+
+
+def test_unfinished_runs_are_not_there_and_damaged_ones_are_named(tmp_path, capsys):
+    root = tmp_path / "runs"
+    with pytest.raises(ValueError, match="is no folder"):
+        tables.main(root)
+    workdir.open_workdir(root / "begun", BASE, resume=False, overwrite=False)
+    with pytest.raises(ValueError, match="holds no finished run"):
+        tables.main(root, tmp_path / "results.md")
+    finished(root / "whole", BASE)
+    finished(root / "damaged", BASE)
+    (root / "damaged" / "results.json").write_text("{")
+    lines, _ = page(root)
+    assert "`whole`" in lines and "`begun`" not in lines and "`damaged`" not in lines
+    assert f"left out: {root / 'damaged' / 'results.json'} cannot be read" in capsys.readouterr().err
+
+
+def test_results_without_a_commit_are_shown_as_such(tmp_path):
+    finished(tmp_path / "runs" / "a", BASE)
+    for path in (tmp_path / "runs" / "a").rglob("*results*/*.json"):
+        path.unlink()
+    path = tmp_path / "runs" / "a" / "results.json"
+    path.write_text(
+        json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "commit"})
+    )
+    assert page(tmp_path / "runs")[0]["`a`"][12] == "not recorded"
+
+
+def test_a_run_scored_otherwise_later_keeps_its_own_results(tmp_path):
+    config = tiny_config()
+    assert results.read(tmp_path / "run", config) is None
+    own = finished(tmp_path / "run", config)
+    finished(tmp_path / "run", config, 5, distance="cosine")
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["distance"] == "cosine"
+    assert results.read(tmp_path / "run", config) == own
+
+
+def test_the_version_is_the_commit_of_our_own_working_copy_or_the_packages(tmp_path, monkeypatch):
+    root = Path(workdir.__file__).parents[1]
+    if (root / ".git").exists() and shutil.which("git"):
+        version = workdir.code_version()
+        assert re.fullmatch(r"(.+-g)?[0-9a-f]{7,40}(-dirty)?|v?\d[\w.]*(-dirty)?", version), version
+    monkeypatch.setattr(workdir.metadata, "version", lambda name: f"{name} 1.2")
+    monkeypatch.setattr(workdir, "__file__", str(tmp_path / "reid_jax" / "workdir.py"))
+    assert workdir.code_version() == "reid_jax 1.2", "an installed package"
+    (tmp_path / ".git").mkdir()
+    assert workdir.code_version() == "reid_jax 1.2", "a working copy that git does not know"
+    monkeypatch.setenv("PATH", "")
+    assert workdir.code_version() == "reid_jax 1.2", "a machine without git"
