@@ -87,7 +87,7 @@ def compare(config: Config, place: Path, splits: Splits) -> dict[str, Any]:
     train = evaluate.embed_conditions(function, splits.train, config, "whole", readers)
     task = PROTOCOLS[config.evaluate.protocol](splits.test.table)
     readers = runs.feature_readers(network, variables, splits.test)
-    probes, gallery = comparison.embed_sides(function, splits.test, task, config, readers)
+    probes, gallery = evaluate.embed_sides(function, splits.test, task, config, readers)
     rows = {"Euclidean": comparison.euclidean_record((probes, gallery), task, config)}
     for name, learnt in learn(train, splits.train.table).items():
         mapped = (probes @ learnt).astype(np.float32), (gallery @ learnt).astype(np.float32)

@@ -26,7 +26,7 @@ from jaxtyping import Float
 
 import data_builders
 from experiments import command_line
-from reid_jax import comparison, fisher, runs, temporal_pooling, workdir
+from reid_jax import comparison, evaluate, fisher, runs, temporal_pooling, workdir
 from reid_jax.config import Config
 from reid_jax.network import Batch
 from reid_jax.protocols import PROTOCOLS
@@ -77,7 +77,7 @@ def compare(config: Config, place: Path, splits: Splits) -> dict[str, Any]:
 
     task = PROTOCOLS[config.evaluate.protocol](splits.test.table)
     readers = runs.feature_readers(network, variables, splits.test)
-    sides = comparison.embed_sides(function, splits.test, task, config, readers)
+    sides = evaluate.embed_sides(function, splits.test, task, config, readers)
     rows, start = {}, 0
     for name, end in ends.items():
         probes, gallery = (side[:, start:end] for side in sides)

@@ -4,36 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 
 from reid_jax import workdir as workdirs
 from reid_jax.config import Config
-from reid_jax.evaluate import Embed, embed_conditions
-from reid_jax.features import ReaderOf
+from reid_jax.evaluate import Sides
 from reid_jax.protocols import RetrievalTask
 from reid_jax.retrieval import RANKS, results_record, score
-from reid_jax.tracklets import Tracklets
 
-Sides = tuple[Float[np.ndarray, "Q E"], Float[np.ndarray, "G E"]]
 Paper = Mapping[str, tuple[float, float, float, float]]
 """Rank-1, 5, 10 and 20 in percent of the paper's rows, by their names here."""
-
-
-def embed_sides(
-    function: Embed, tracklets: Tracklets, task: RetrievalTask, config: Config, readers: ReaderOf | None
-) -> Sides:
-    """What `function` makes of a task's probes and gallery, averaged over the test-time conditions."""
-    if task.probe_view == task.gallery_view:
-        embeddings = embed_conditions(function, tracklets, config, task.probe_view, readers)
-        return embeddings[task.probe_rows], embeddings[task.gallery_rows]
-    probes, gallery = (
-        embed_conditions(function, tracklets.take(rows), config, view, readers)
-        for rows, view in ((task.probe_rows, task.probe_view), (task.gallery_rows, task.gallery_view))
-    )
-    return probes, gallery
 
 
 def euclidean_record(sides: Sides, task: RetrievalTask, config: Config) -> dict[str, float]:

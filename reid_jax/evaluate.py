@@ -15,12 +15,14 @@ from reid_jax.frames import evaluation_conditions
 from reid_jax.histogram import histogram_embedding
 from reid_jax.model import Parameters
 from reid_jax.network import Batch, Network
-from reid_jax.protocols import PROTOCOLS, View
+from reid_jax.protocols import PROTOCOLS, RetrievalTask, View
 from reid_jax.retrieval import RetrievalResult, score
 from reid_jax.sampling import WHOLE, Augmentation
 from reid_jax.tracklets import Tracklets
 
 Embed = Callable[[Batch], Float[Array, "N E"]]
+Sides = tuple[Float[np.ndarray, "Q E"], Float[np.ndarray, "G E"]]
+"""Embeddings of a task's probes and of its gallery."""
 
 HISTOGRAM_BINS, HISTOGRAM_STRIPS = (8, 8, 8), 6
 
@@ -72,6 +74,20 @@ def embed_conditions(
     return embeddings
 
 
+def embed_sides(
+    function: Embed, tracklets: Tracklets, task: RetrievalTask, config: Config, readers: ReaderOf | None
+) -> Sides:
+    """What `function` makes of a task's probes and gallery, averaged over the test-time conditions."""
+    if task.probe_view == task.gallery_view:
+        embeddings = embed_conditions(function, tracklets, config, task.probe_view, readers)
+        return embeddings[task.probe_rows], embeddings[task.gallery_rows]
+    probes, gallery = (
+        embed_conditions(function, tracklets.take(rows), config, view, readers)
+        for rows, view in ((task.probe_rows, task.probe_view), (task.gallery_rows, task.gallery_view))
+    )
+    return probes, gallery
+
+
 def evaluate(
     function: Embed,
     tracklets: Tracklets,
@@ -85,14 +101,7 @@ def evaluate(
     """
     settings = config.evaluate
     task = PROTOCOLS[settings.protocol](tracklets.table)
-    if task.probe_view == task.gallery_view:
-        embeddings = embed_conditions(function, tracklets, config, task.probe_view, readers)
-        probes, gallery = embeddings[task.probe_rows], embeddings[task.gallery_rows]
-    else:
-        sides = ((task.probe_rows, task.probe_view), (task.gallery_rows, task.gallery_view))
-        probes, gallery = (
-            embed_conditions(function, tracklets.take(rows), config, view, readers) for rows, view in sides
-        )
+    probes, gallery = embed_sides(function, tracklets, task, config, readers)
     distance = "euclidean" if similarity is None and settings.distance == "similarity" else settings.distance
     learned = similarity or {"v": None, "c": None}
     return score(

@@ -145,7 +145,7 @@ def test_embed_sides_are_the_rows_of_the_task(run):
     test = tiny_splits().test
     task = PROTOCOLS["query_removed"](test.table)
     function = partial(networks.embed_clips, network, variables)
-    probes, gallery = comparison.embed_sides(function, test, task, network.config, None)
+    probes, gallery = evaluate.embed_sides(function, test, task, network.config, None)
     every = evaluate.embed(function, test, network.config)
     np.testing.assert_array_equal(probes, every[task.probe_rows])
     np.testing.assert_array_equal(gallery, every[task.gallery_rows])
