@@ -226,7 +226,7 @@ def test_an_earlier_endpoint_has_the_same_weights():
         np.testing.assert_array_equal(leaf, flatten_dict(whole)[path])
 
 
-def _fill(monkeypatch, change):
+def _fill(change):
     """Fill lite0 up to stride8 from its published tensors after `change`."""
     config = BackboneConfig(backbone="efficientnet_lite0", endpoint="stride8")
     _, whole = _random(LITE0)
@@ -235,10 +235,9 @@ def _fill(monkeypatch, change):
         value = np.array(leaf)
         tensors[efficientnet_lite._tensor_name(path)] = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
     change(tensors)
-    monkeypatch.setattr(pretrained, "read_torch_file", lambda path: tensors)
     _, part = _random(config)
     unused = efficientnet_lite.CLASSIFIER
-    return pretrained.fill(part, whole, Path("some.pth"), efficientnet_lite._tensor_name, unused)
+    return pretrained.fill(part, whole, tensors, Path("some.pth"), efficientnet_lite._tensor_name, unused)
 
 
 @pytest.mark.parametrize(
@@ -251,13 +250,13 @@ def _fill(monkeypatch, change):
         (lambda t: t.update({"_bn0.bias": np.full(32, np.nan, np.float32)}), "'_bn0.bias' holds values"),
     ],
 )
-def test_unfit_tensors_are_named(monkeypatch, change, problem):
+def test_unfit_tensors_are_named(change, problem):
     with pytest.raises(ValueError, match=problem):
-        _fill(monkeypatch, change)
+        _fill(change)
 
 
-def test_the_classifier_may_be_left_over(monkeypatch):
-    filled = _fill(monkeypatch, lambda t: t.update({"_fc.weight": np.zeros((1000, 1280)), "_fc.bias": np.zeros(1000)}))
+def test_the_classifier_may_be_left_over():
+    filled = _fill(lambda t: t.update({"_fc.weight": np.zeros((1000, 1280)), "_fc.bias": np.zeros(1000)}))
     assert "block4" in filled["params"]
 
 

@@ -5,14 +5,18 @@ Each is a Linen module called as `module.apply(variables, pixels, train=False)` 
 the batch's statistics and `mutable=["batch_stats"]` is needed.
 """
 
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
+import numpy as np
 
-from reid_jax.backbones import efficientnet_lite, rcn
+from reid_jax.backbones import efficientnet_lite, googlenet, rcn, vgg
 from reid_jax.config import BackboneConfig
 
 _ROOMS = {"rcn": rcn, "small_cnn": rcn}
+_FROM_FILES = {"googlenet": googlenet, "googlenet_bvlc": googlenet, "vgg16": vgg, "vgg16_bvlc": vgg}
+_ROOMS |= _FROM_FILES
 _ROOMS |= {f"efficientnet_lite{scale}": efficientnet_lite for scale in range(3)}
 
 
@@ -28,6 +32,16 @@ def pretrained_variables(config: BackboneConfig, variables: dict[str, Any]) -> d
     tensor that is missing, of another shape or left over (naming file and tensor).
     """
     return _ROOMS[config.backbone].pretrained_variables(config.backbone, variables)
+
+
+def check(backbone: str, tensors: dict[str, np.ndarray], path: Path) -> dict[str, Any]:
+    """The whole network's variables with the published `tensors`, which were read at `path`.
+
+    For the backbones whose weights come in files. Raises ValueError naming the file and the tensor when one is missing,
+    of another shape, not finite, or left over.
+    """
+    room = _FROM_FILES[backbone]
+    return room.filled(backbone, room.whole(backbone), tensors, path)
 
 
 def last_stages(config: BackboneConfig) -> tuple[str, ...]:

@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from reid_jax.backbones import pretrained
 from reid_jax.backbones.depthwise import depthwise
+from reid_jax.backbones.torch_file import read_torch_file
 
 CLASSIFIER = ("_fc.weight", "_fc.bias")
 """The tensors of the published files that no endpoint uses."""
@@ -140,10 +140,8 @@ def pretrained_variables(backbone: str, variables: dict[str, Any]) -> dict[str, 
     Raises ValueError naming the tensor when one is missing, of another shape, or left over.
     """
     path = pretrained.packaged_file(_PACKAGES[backbone], "models/*.pth", "efficientnet")
-    whole = jax.eval_shape(
-        lambda key: build(backbone, "last").init(key, jnp.zeros((1, 32, 32, 3)), train=False), jax.random.key(0)
-    )
-    return pretrained.fill(variables, whole, path, _tensor_name, CLASSIFIER)
+    whole = pretrained.shapes(build(backbone, "last"), 32)
+    return pretrained.fill(variables, whole, read_torch_file(path), path, _tensor_name, CLASSIFIER)
 
 
 def _tensor_name(path: tuple[str, ...]) -> str:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-
-from reid_jax.backbones.torch_file import read_torch_file
 
 
 def packaged_file(package: str, pattern: str, extra: str) -> Path:
@@ -27,22 +27,28 @@ def packaged_file(package: str, pattern: str, extra: str) -> Path:
     return files[0]
 
 
+def shapes(module: nn.Module, side: int) -> dict[str, Any]:
+    """Shapes of the variables of a backbone's module, whose smallest frame is `side` x `side`."""
+    return jax.eval_shape(lambda key: module.init(key, jnp.zeros((1, side, side, 3)), train=False), jax.random.key(0))
+
+
 def fill(
     variables: dict[str, Any],
     whole: dict[str, Any],
+    tensors: dict[str, np.ndarray],
     path: Path,
     tensor_name: Callable[[tuple[str, ...]], str],
     unused: tuple[str, ...],
 ) -> dict[str, Any]:
-    """`variables` with the values of the PyTorch checkpoint at `path`.
+    """`variables` with the values of the published `tensors`, which were read at `path`.
 
     `whole` has the shapes of the whole network's variables, of which `variables` may be the part up to an endpoint;
-    `tensor_name` gives the checkpoint's name of a leaf's path; `unused` are the checkpoint's further tensors. Raises
-    ValueError naming the file and the tensor when one is missing, of another shape, not finite, or left over.
+    `tensor_name` gives the published name of a leaf's path; `unused` are the beginnings of the names of tensors that
+    have no place. Kernels come as [O I k k] and matrices as [O I], the order of PyTorch and Caffe. Raises ValueError
+    naming the file and the tensor when one is missing, of another shape, not finite, or left over.
     """
-    tensors = read_torch_file(path)
     names = {leaf: tensor_name(leaf) for leaf in flatten_dict(whole)}
-    surplus = sorted(set(tensors) - set(names.values()) - set(unused))
+    surplus = sorted(name for name in set(tensors) - set(names.values()) if not name.startswith(unused))
     surplus = [name for name in surplus if not name.endswith(".num_batches_tracked")]
     if surplus:
         raise ValueError(f"{path}: tensor {surplus[0]!r} has no place in the network ({len(surplus)} such)")

@@ -1,0 +1,8 @@
+"""What `docs/performance.md` quotes: `python -m benchmarks.<name> --help`."""
+
+import sys
+
+from reid_jax import allocator
+
+if sys.argv[0] == "-m":  # Python's own mark of a package that is imported on the way to a program
+    allocator.start_tuned()

@@ -1,0 +1,175 @@
+"""The backbones forward and in training, beside torchvision's with the same weights where they are installed.
+
+As in:
+
+    python -m benchmarks.backbones --backbones googlenet vgg16 --batch 8 --height 256 --width 128
+
+Medians of interleaved runs in one process, after the outputs are asserted to agree; then compile time and peak memory
+of the training pass, each in a process of its own. Of PyTorch's two layouts the better one counts. Linux only.
+"""
+
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from benchmarks.torchvision_networks import DEVIATION, MEAN, torchvision_network
+from reid_jax import backbones
+from reid_jax.config import BackboneConfig, BackboneName
+
+_IN_TORCHVISION = ("googlenet", "vgg16")
+
+
+def random_frames(batch: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).uniform(0, 255, (batch, height, width, 3)).astype(np.float32)
+
+
+def jax_passes(backbone: str) -> tuple[Callable, Callable, Any]:
+    """Compiled functions of variables and frames (the cube, and the gradient of its mean square), and variables."""
+    module = backbones.build(BackboneConfig(backbone=backbone))
+    variables = jax.jit(lambda key: module.init(key, jnp.zeros((1, 64, 64, 3)), train=False))(jax.random.key(0))
+
+    def loss(params, variables, frames):
+        cube, moved = module.apply({**variables, "params": params}, frames, train=True, mutable=["batch_stats"])
+        return jnp.square(cube).mean(), moved
+
+    def training(variables, frames):
+        return jax.grad(loss, has_aux=True)(variables["params"], variables, frames)
+
+    return jax.jit(lambda variables, frames: module.apply(variables, frames, train=False)), jax.jit(training), variables
+
+
+def torch_passes(backbone: str, variables: Any, frames: np.ndarray, layout: str) -> tuple[Callable, Callable]:
+    """The same in PyTorch up to the last cube, in one of its memory layouts; ImportError where it is absent."""
+    import torch
+
+    # The endpoint has no classifier: its weights are free.
+    room = backbones.googlenet if backbone == "googlenet" else backbones.vgg
+    blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), room.whole(backbone))
+    variables = {name: {**blank[name], **part} for name, part in variables.items()}
+    network = torchvision_network(backbone, variables)
+    if backbone == "vgg16":
+        network = network.features
+    else:
+        network.avgpool = network.fc = torch.nn.Identity()
+    network = network.to(memory_format=getattr(torch, layout))
+    mean, deviation = (torch.tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
+    images = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous(memory_format=getattr(torch, layout))
+
+    def forward():
+        network.eval()
+        with torch.no_grad():
+            return network((images / 255 - mean) / deviation)
+
+    def training():
+        network.train().zero_grad(set_to_none=True)
+        network((images / 255 - mean) / deviation).square().mean().backward()
+
+    return forward, training
+
+
+def side_by_side(backbone: str, frames: np.ndarray, runs: int) -> dict[tuple[str, str], list[float]]:
+    """Seconds of each run by (implementation, pass); the cubes are asserted to agree."""
+    forward, training, variables = jax_passes(backbone)
+    cube = np.asarray(forward(variables, frames))
+    work = {("JAX", "forward"): lambda: forward(variables, frames)}
+    work["JAX", "training"] = lambda: training(variables, frames)
+    for layout in ("contiguous_format", "channels_last") if backbone in _IN_TORCHVISION else ():
+        try:
+            passes = torch_passes(backbone, variables, frames, layout)
+        except ImportError:
+            print("torchvision is not installed: no ratio to it")
+            break
+        theirs = passes[0]().numpy().reshape(len(cube), cube.shape[-1], *cube.shape[1:3]).transpose(0, 2, 3, 1)
+        np.testing.assert_allclose(cube, theirs, rtol=1e-3, atol=1e-4 * np.abs(theirs).max())
+        work[layout, "forward"], work[layout, "training"] = passes
+    seconds = {name: [] for name in work}
+    for _ in range(runs + 1):
+        for name, function in work.items():
+            start = time.perf_counter()
+            jax.block_until_ready(function())
+            seconds[name].append(time.perf_counter() - start)
+    return {name: times[1:] for name, times in seconds.items()}
+
+
+def jax_alone(backbone: str, shape: tuple[int, int, int], cache: str) -> tuple[float, float]:
+    """Seconds to compile the training pass with this folder of compiled programs, and peak memory in MB."""
+    jax.config.update("jax_compilation_cache_dir", cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    _, training, variables = jax_passes(backbone)
+    frames = random_frames(*shape)
+    start = time.perf_counter()
+    compiled = training.lower(variables, frames).compile()
+    seconds = time.perf_counter() - start
+    for _ in range(2):
+        jax.block_until_ready(compiled(variables, frames))
+    return seconds, peak_memory()
+
+
+def torch_alone(backbone: str, shape: tuple[int, int, int], layout: str) -> float:
+    """Peak memory in MB of PyTorch's training pass."""
+    shapes = jax.eval_shape(lambda: jax_passes(backbone)[2])
+    variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+    _, training = torch_passes(backbone, variables, random_frames(*shape), layout)
+    for _ in range(2):
+        training()
+    return peak_memory()
+
+
+def peak_memory() -> float:
+    """This process's, in MB; `getrusage` would count what its parent had when it was started."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def in_own_process(function: Callable, *arguments: Any) -> Any:
+    """The function's result from a fresh process, so that peak memory is its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def report(backbone: str, shape: tuple[int, int, int], runs: int) -> None:
+    """Prints one backbone's figures."""
+    seconds = side_by_side(backbone, random_frames(*shape), runs)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    for name in ("forward", "training"):
+        ours, times = medians["JAX", name], seconds["JAX", name]
+        theirs = {layout: median for (layout, which), median in medians.items() if which == name and layout != "JAX"}
+        line = f"{backbone:18} {name:9} {shape[0] / ours:7.1f} frames/s ({min(times):.3f} to {max(times):.3f} s)"
+        if theirs:
+            layout = min(theirs, key=theirs.get)
+            line += f", PyTorch {shape[0] / theirs[layout]:7.1f} ({layout}): {ours / theirs[layout]:.2f} x its time"
+        print(line, flush=True)
+    with tempfile.TemporaryDirectory() as cache:
+        cold, _ = in_own_process(jax_alone, backbone, shape, cache)
+        cached, peak = in_own_process(jax_alone, backbone, shape, cache)
+    line = f"{backbone:18} training  compiled in {cold:.1f} s, from the cache {cached:.1f} s; peak {peak:.0f} MB"
+    if len(seconds) > 2:
+        layouts = ("contiguous_format", "channels_last")
+        line += f", PyTorch {min(in_own_process(torch_alone, backbone, shape, layout) for layout in layouts):.0f} MB"
+    print(line, flush=True)
+
+
+def main(
+    backbones: tuple[BackboneName, ...] = ("googlenet", "googlenet_bvlc", "vgg16", "efficientnet_lite0"),
+    batch: int = 8,
+    height: int = 224,
+    width: int = 224,
+    runs: int = 5,
+) -> None:
+    """Prints frames per second, ratios to PyTorch, compile time and peak memory, up to each backbone's last cube."""
+    for backbone in backbones:
+        report(backbone, (batch, height, width), runs)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

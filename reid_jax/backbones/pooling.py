@@ -1,0 +1,92 @@
+"""Pooling as Caffe and PyTorch do it, with a gradient that is fast on a CPU too."""
+
+from functools import partial, reduce
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def max_pool(x: Float[Array, "N H W C"], side: int, stride: int, margin: int) -> Float[Array, "N h w C"]:
+    """Maximum over windows of `side` x `side`, `stride` apart, the first one starting `margin` outside the frame.
+
+    The last window may reach beyond the frame's end ("ceil mode"), so that no location is left out. XLA's gradient of
+    this takes ten times as long on a CPU as the maximum of shifted slices, first along rows and then along columns.
+    """
+    if jax.default_backend() == "cpu":
+        return line_max(line_max(x, side, stride, margin, 2), side, stride, margin, 1)
+    return windowed(x, side, stride, margin)
+
+
+def windowed(x: Float[Array, "N H W C"], side: int, stride: int, margin: int) -> Float[Array, "N h w C"]:
+    """`max_pool` as XLA's reduction over windows."""
+    edges = [_windows_and_end(size, side, stride, margin)[1] for size in x.shape[1:3]]
+    padding = ((0, 0), *((margin, end) for end in edges), (0, 0))
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, side, side, 1), (1, stride, stride, 1), padding)
+
+
+def _windows_and_end(size: int, side: int, stride: int, margin: int) -> tuple[int, int]:
+    """How many windows cover `size` locations, and by how much the last one reaches beyond them."""
+    windows = max(1, -(-(size + 2 * margin - side) // stride) + 1)
+    return windows, max(0, (windows - 1) * stride + side - size - margin)
+
+
+def _slices(x: Array, side: int, stride: int, margin: int, axis: int) -> list[Array]:
+    """For each place in a window, what all windows along the axis have there."""
+    windows, end = _windows_and_end(x.shape[axis], side, stride, margin)
+    padding = [(0, 0)] * x.ndim
+    padding[axis] = (margin, end)
+    x = jnp.pad(x, padding, constant_values=-jnp.inf)
+    reach = (windows - 1) * stride + 1
+    return [jax.lax.slice_in_dim(x, place, place + reach, stride, axis) for place in range(side)]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def line_max(x: Float[Array, "N H W C"], side: int, stride: int, margin: int, axis: int) -> Float[Array, "N h w C"]:
+    """`max_pool` along one axis alone; of equal largest values the first one takes the gradient."""
+    return reduce(jnp.maximum, _slices(x, side, stride, margin, axis))
+
+
+def _forward(x: Array, *window: int) -> tuple[Array, tuple[Array, Array]]:
+    largest = line_max(x, *window)
+    return largest, (x, largest)
+
+
+def _backward(
+    side: int, stride: int, margin: int, axis: int, saved: tuple[Array, Array], gradient: Array
+) -> tuple[Array]:
+    x, largest = saved
+    rows = largest.shape[axis] + (side - 1) // stride
+    # Locations of the same remainder by the stride form one array each: XLA scatters into strides slowly.
+    phases = [jnp.zeros((), x.dtype)] * stride
+    for place, values in enumerate(_slices(x, side, stride, margin, axis)):
+        chosen = values == largest
+        padding = [(0, 0)] * x.ndim
+        padding[axis] = (place // stride, rows - largest.shape[axis] - place // stride)
+        phases[place % stride] += jnp.pad(jnp.where(chosen, gradient, 0), padding)
+        gradient = jnp.where(chosen, 0, gradient)
+    shape = list(x.shape)
+    shape[axis] = rows * stride
+    whole = jnp.stack(phases, axis + 1).reshape(shape)
+    return (jax.lax.slice_in_dim(whole, margin, margin + x.shape[axis], 1, axis),)
+
+
+line_max.defvjp(_forward, _backward)
+
+
+def adaptive_average_pool(x: Float[Array, "N H W C"], side: int) -> Float[Array, "N side side C"]:
+    """Averages over side x side regions of about equal size that cover the frame, as PyTorch's adaptive pooling."""
+    if x.shape[1:3] == (side, side):
+        return x
+    rows, columns = (_region_shares(size, side) for size in x.shape[1:3])
+    return jnp.einsum("ih,jw,nhwc->nijc", rows, columns, x)
+
+
+def _region_shares(size: int, regions: int) -> Float[np.ndarray, "R S"]:
+    """The share of each of `size` locations in each region's average; region i is [i S / R, (i + 1) S / R), widened."""
+    shares = np.zeros((regions, size), np.float32)
+    for region in range(regions):
+        first, end = region * size // regions, -(-(region + 1) * size // regions)
+        shares[region, first:end] = 1 / (end - first)
+    return shares
