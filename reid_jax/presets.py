@@ -62,7 +62,7 @@ def _default(dataset: DatasetName) -> Config:
             data=DataConfig(frames=4, positives="all"),
             backbone=BackboneConfig(backbone="small_cnn"),
             recurrent=RecurrentConfig(channels=(64, 128), input_kernels=(3, 3), state_kernels=(3, 3)),
-            train=TrainConfig(batch_pairs=24, steps=500, checkpoint_every=125, validate_every=125),
+            train=TrainConfig(batch_pairs=24, steps=600, checkpoint_every=150, validate_every=150),
             evaluate=evaluation,
         )
     return Config(
