@@ -41,7 +41,7 @@ data: $(VENV)/.run  ## prepare DATASET and print its counts
 	$(RUN) -m experiments.prepare --dataset $(DATASET) --data-dir $(DATA_DIR) $(MANUAL) $(ARGS)
 
 test: $(VENV)/.dev  ## the tests
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.dev  ## the tests that take minutes each
 	$(RUN) -m pytest -m slow $(ARGS)
