@@ -7,11 +7,12 @@ As in:
 The metrics are learnt on the run's train tracklets (its held-out persons among them) and scored on its test persons;
 the table is also written to WORKDIR/results/metric-learning-PROTOCOL.json.
 
-Rank-1, rank-5 and mAP on the MARS subset (8 frames a tracklet, mars_official, a run on frozen features, whose settings
-are in docs/paper.md at `fine_tune`), beside the paper's rank-1 and rank-5 on all of MARS: Euclidean 36.9, 56.9, 24.9 (69.7, 83.4); PCA 36.9, 57.4, 24.7; PCA + LFDA 38.2, 62.3, 25.3 (71.3, 85.1);
-PCA + KISSME 36.9, 60.1, 24.2 (73.5, 85.0); XQDA 36.7, 58.1, 25.3. With 406 probes, a rank is known to about 2.4 points:
-the rank-1 figures do not differ, LFDA's gain at rank-5 may be real, and KISSME is not seen to be the best, as it is in
-the paper. 140 s of CPU time on 2 cores.
+Rank-1, rank-5 and mAP on the MARS subset (8 frames a tracklet, mars_official, a run on frozen features, whose
+settings are in docs/paper.md at `fine_tune`), beside the paper's rank-1 and rank-5 on all of MARS: Euclidean 36.9,
+56.9, 24.9 (69.7, 83.4); PCA 36.9, 57.4, 24.7; PCA + LFDA 38.2, 62.3, 25.3 (71.3, 85.1); PCA + KISSME 36.9, 60.1, 24.2
+(73.5, 85.0); XQDA 36.7, 58.1, 25.3. With 406 probes, a rank is known to about 2.4 points: the rank-1 figures do not
+differ, LFDA's gain at rank-5 may be real, and KISSME is not seen to be the best, as it is in the paper. 140 s of CPU
+time on 2 cores.
 """
 
 from dataclasses import replace

@@ -11,10 +11,11 @@ differ in what a descriptor is (see `reid_jax.fisher`): a frame's state averaged
 The table is also written to WORKDIR/results/pooling-PROTOCOL.json.
 
 Rank-1 and mAP on the MARS subset (8 frames a tracklet, mars_official, a run with attention on frozen features, whose
-settings are in docs/paper.md at `fine_tune`), beside the paper's rank-1 on all of MARS: max 38.2, 22.3 (66.8); average 37.4, 21.2 and attention 36.9, 24.9 (69.7 for both);
-Fisher vectors of frames 29.6, 16.9 (70.4), of regions 36.0, 22.0. With 406 probes, rank-1 is known to about 2.4 points.
-The subset does not confirm that Fisher vectors are the best pooling; both rows of them have lost where in the frame a
-state was, which the other rows keep. 116 s of CPU time on 2 cores.
+settings are in docs/paper.md at `fine_tune`), beside the paper's rank-1 on all of MARS: max 38.2, 22.3 (66.8);
+average 37.4, 21.2 and attention 36.9, 24.9 (69.7 for both); Fisher vectors of frames 29.6, 16.9 (70.4), of regions
+36.0, 22.0. With 406 probes, rank-1 is known to about 2.4 points. The subset does not confirm that Fisher vectors are
+the best pooling; both rows of them have lost where in the frame a state was, which the other rows keep. 116 s of CPU
+time on 2 cores.
 """
 
 from dataclasses import replace
