@@ -71,7 +71,7 @@ def fingerprint(network: Network, variables: Parameters, tracklets: Tracklets) -
     """A name for exactly these features."""
     data, table = network.config.data, tracklets.table
     backbone = network.config.backbone
-    settings = [backbone.backbone, backbone.endpoint, data.dataset, data.height, data.width]
+    settings = [backbone.backbone, backbone.endpoint, backbone.precision, data.dataset, data.height, data.width]
     digest = hashlib.sha256(json.dumps([settings, list(table.name), table.length.tolist()]).encode())
     for leaf in jax.tree.leaves(networks.backbone_variables(variables)):
         digest.update(np.asarray(leaf).tobytes())

@@ -183,14 +183,24 @@ def repeat_valid(frames: Array, mask: Bool[Array, "N T"]) -> Array:
 
 
 def extract(
-    backbone: nn.Module, variables: Parameters, frames: UInt8[Array, "N T H W 3"], mask: Bool[Array, "N T"], train: bool
+    backbone: nn.Module,
+    variables: Parameters,
+    frames: UInt8[Array, "N T H W 3"],
+    mask: Bool[Array, "N T"],
+    train: bool,
+    precision: str = "float32",
 ) -> tuple[Float[Array, "N T Kh Kw D"], Parameters]:
-    """X_t of every frame (Eq. 1), all clips as one batch, and the batch statistics after it."""
+    """X_t of every frame (Eq. 1), all clips as one batch, and the batch statistics after it.
+
+    The backbone computes in `precision` on parameters that are rounded on their way in; what comes out is float32.
+    """
     pixels = repeat_valid(frames, mask) if train else frames
-    pixels = pixels.reshape(-1, *frames.shape[2:]).astype(jnp.float32)
+    pixels = pixels.reshape(-1, *frames.shape[2:]).astype(precision)
+    variables = {**variables, "params": jax.tree.map(lambda leaf: leaf.astype(precision), variables["params"])}
     if train:
         features, changed = backbone.apply(variables, pixels, train=True, mutable=["batch_stats"])
         statistics = changed.get("batch_stats", {})
     else:
         features, statistics = backbone.apply(variables, pixels, train=False), variables.get("batch_stats", {})
+    features = features.astype(jnp.float32)
     return features.reshape(*frames.shape[:2], *features.shape[1:]), statistics

@@ -116,7 +116,7 @@ def encode_pairs(
         settings = network.config.backbone
         train = settings.batch_norm == "trained" and settings.fine_tune != "frozen"
         features, statistics = model.extract(
-            network.backbone, backbone_variables(variables), clips["frames"], clips["mask"], train
+            network.backbone, backbone_variables(variables), clips["frames"], clips["mask"], train, settings.precision
         )
     encoding = encode(network, variables, features, clips["mask"], key)
     return jax.tree.map(lambda array: array.reshape(*shape, *array.shape[1:]), encoding), statistics
@@ -138,7 +138,8 @@ def clip_features(network: Network, variables: Parameters, batch: Batch) -> Floa
     if "features" in batch:
         return batch["features"]
     frames, mask = batch["frames"], batch["mask"]
-    return model.extract(network.backbone, backbone_variables(variables), frames, mask, train=False)[0]
+    precision = network.config.backbone.precision
+    return model.extract(network.backbone, backbone_variables(variables), frames, mask, False, precision)[0]
 
 
 @partial(jax.jit, static_argnames="network")

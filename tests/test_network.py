@@ -15,7 +15,7 @@ from reid_jax.config import AttentionConfig, BackboneConfig, Config, DataConfig,
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 encode_pairs = jax.jit(networks.encode_pairs, static_argnums=0)
-extract = jax.jit(model.extract, static_argnums=(0, 4))
+extract = jax.jit(model.extract, static_argnums=(0, 4, 5))
 
 
 def make_config(backbone, height, width, **settings):
@@ -154,6 +154,25 @@ def test_statistics_follow_the_clips_only_where_they_are_trained(settings, moves
     leaves = len(jax.tree.leaves(variables["batch_stats"]))
     returned = set(map(id, jaxpr.outvars[-leaves:]))
     assert (returned.isdisjoint(map(id, jaxpr.invars))) == moves
+
+
+def test_bfloat16_rounds_the_backbone_and_nothing_else():
+    network, variables = small_network()
+    backbone = networks.backbone_variables(variables)
+    frames, mask = pairs()["frames"][:, 0], pairs()["mask"][:, 0]
+
+    def features(params, precision):
+        return extract(network.backbone, {**backbone, "params": params}, frames, mask, True, precision)
+
+    (exact, statistics), (rounded, other) = (features(backbone["params"], p) for p in ("float32", "bfloat16"))
+    assert exact.dtype == rounded.dtype == jnp.float32
+    difference = np.abs(rounded - exact).max() / np.abs(exact).max()
+    assert 1e-5 < difference < 0.05
+    assert {leaf.dtype for leaf in jax.tree.leaves(other)} == {jnp.dtype("float32")}
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=0.1, atol=0.05), statistics, other)
+    slope = jax.grad(lambda params: jnp.square(features(params, "bfloat16")[0]).mean())(backbone["params"])
+    assert {leaf.dtype for leaf in jax.tree.leaves(slope)} == {jnp.dtype("float32")}
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
 
 
 def test_average_features_are_the_mean_over_valid_frames_and_the_grid():
