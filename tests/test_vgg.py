@@ -68,10 +68,9 @@ def test_an_odd_last_row_is_left_out_or_taken_in():
 
 
 @pytest.mark.usefixtures("quick_compilation")
-@pytest.mark.parametrize("frame", [(64, 36), pytest.param((224, 224), marks=pytest.mark.slow)])
-def test_equals_torchvision_in_outputs_and_gradients(variables, frame):
+def test_equals_torchvision_in_outputs_and_gradients(variables):
     torch = torch_with_networks()
-    pixels = random_pixels(2, *frame)
+    pixels = random_pixels(2, 64, 36)
     network = torchvision_network("vgg16", variables)
     frames = torch.tensor(pixels).permute(0, 3, 1, 2).requires_grad_()
     theirs = network(normalised(torch, frames))
