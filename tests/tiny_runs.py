@@ -5,7 +5,6 @@ import os
 import resource
 import time
 from contextlib import closing
-from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from reid_jax.config import (
     TrainConfig,
 )
 from reid_jax.data import training_batches
+from reid_jax.settings import change
 from reid_jax.tracklets import DISTRACTOR, JUNK, Splits, Tracklets, TrackletTable
 
 # Compiling is most of what these tests do: once for all processes.
@@ -56,20 +56,7 @@ BASE = Config(
 
 def tiny_config(**settings) -> Config:
     """The tiny configuration with some settings changed, each by its own name."""
-
-    def changed(group):
-        found = {}
-        for entry in fields(group):
-            value = getattr(group, entry.name)
-            if is_dataclass(value):
-                found[entry.name] = changed(value)
-            elif entry.name in settings:
-                found[entry.name] = settings.pop(entry.name)
-        return replace(group, **found)
-
-    result = changed(BASE)
-    assert not settings, f"no such settings: {settings}"
-    return result
+    return change(BASE, settings)
 
 
 def tiny_tracklets(persons=6, first_person=1, longest=9, seed=0, extras=False, noise=20) -> Tracklets:

@@ -12,6 +12,7 @@ import flax.linen as nn
 import numpy as np
 
 from reid_jax.backbones import efficientnet_lite, googlenet, rcn, vgg
+from reid_jax.backbones.weights_files import cached_file, read_tensors
 from reid_jax.config import BackboneConfig
 
 _ROOMS = {"rcn": rcn, "small_cnn": rcn}
@@ -28,10 +29,14 @@ def build(config: BackboneConfig) -> nn.Module:
 def pretrained_variables(config: BackboneConfig, variables: dict[str, Any]) -> dict[str, Any]:
     """`variables` (of `build(config).init`) with the published weights.
 
-    Raises ValueError when there are none for this backbone, when their package is not installed (naming it), and for a
-    tensor that is missing, of another shape or left over (naming file and tensor).
+    Raises ValueError when there are none for this backbone, when their package or file is not there (naming it), and
+    for a tensor that is missing, of another shape or left over (naming file and tensor).
     """
-    return _ROOMS[config.backbone].pretrained_variables(config.backbone, variables)
+    backbone = config.backbone
+    if backbone in _FROM_FILES:
+        path = cached_file(backbone)
+        return _FROM_FILES[backbone].filled(backbone, variables, read_tensors(path), path)
+    return _ROOMS[backbone].pretrained_variables(backbone, variables)
 
 
 def check(backbone: str, tensors: dict[str, np.ndarray], path: Path) -> dict[str, Any]:

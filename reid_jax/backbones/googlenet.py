@@ -16,7 +16,6 @@ from jaxtyping import Array, Float, Num
 from reid_jax.backbones import pretrained
 from reid_jax.backbones.convolution import Convolution
 from reid_jax.backbones.pooling import max_pool
-from reid_jax.backbones.weights_files import cached_file, read_tensors
 
 UNUSED = ("aux1.", "aux2.", "loss1/", "loss2/")
 """Beginnings of the names of published tensors that have no place here: the auxiliary classifiers."""
@@ -147,12 +146,6 @@ def whole(backbone: str) -> dict[str, Any]:
 def filled(backbone: str, variables: dict[str, Any], tensors: dict[str, np.ndarray], path: Path) -> dict[str, Any]:
     """`variables` with the published `tensors` that were read at `path`; errors as in `pretrained.fill`."""
     return pretrained.fill(variables, whole(backbone), tensors, path, partial(tensor_name, backbone), UNUSED)
-
-
-def pretrained_variables(backbone: str, variables: dict[str, Any]) -> dict[str, Any]:
-    """`variables` with the ImageNet weights in the folder of weights; a ValueError says how to get them there."""
-    path = cached_file(backbone)
-    return filled(backbone, variables, read_tensors(path), path)
 
 
 def tensor_name(backbone: str, path: tuple[str, ...]) -> str:
