@@ -10,7 +10,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 MANUAL := $(if $(MANUAL_DIR),--manual-dir "$(MANUAL_DIR)")
 
-.PHONY: train eval sweep tables data test test-slow lint clean help
+.PHONY: train eval sweep paper paper-small tables bench data test test-slow lint clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -34,8 +34,18 @@ sweep: WORKDIR = runs/sweep-$(DATASET)
 sweep: $(VENV)/.run  ## train every combination, as ARGS="--kernels 1 3 5 --layers 2 3"; tables and pictures
 	$(RUN) -m experiments.sweep --dataset $(DATASET) --data-dir $(DATA_DIR) $(MANUAL) --workdir $(WORKDIR) $(ARGS)
 
-tables: $(VENV)/.run  ## collect all finished runs in docs/results.md
+paper: $(VENV)/.run  ## the paper's tables and figures of the finished run in WORKDIR
+	$(RUN) -m experiments.paper --workdir $(WORKDIR) $(ARGS)
+
+paper-small: $(VENV)/.run  ## all of the paper's tables and figures on walkers, at a size for two cores
+	$(RUN) -m experiments.paper --workdir $(WORKDIR) --small $(ARGS)
+	$(RUN) -m experiments.tables --runs $(dir $(WORKDIR))
+
+tables: $(VENV)/.run  ## collect all finished runs, tables and figures in docs/results.md
 	$(RUN) -m experiments.tables $(ARGS)
+
+bench: $(VENV)/.dev  ## measure everything beside PyTorch, where that is installed; docs/performance.md
+	$(RUN) -m benchmarks $(ARGS)
 
 data: $(VENV)/.run  ## prepare DATASET and print its counts
 	$(RUN) -m experiments.prepare --dataset $(DATASET) --data-dir $(DATA_DIR) $(MANUAL) $(ARGS)

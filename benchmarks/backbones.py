@@ -1,4 +1,4 @@
-"""The backbones forward and in training, beside torchvision's with the same weights where they are installed.
+"""The backbones forward and in training, beside PyTorch's with the same weights where it is installed.
 
 As in:
 
@@ -22,11 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from benchmarks.torchvision_networks import DEVIATION, MEAN, torchvision_network
 from reid_jax import backbones
 from reid_jax.config import BackboneConfig, BackboneName
 
-_IN_TORCHVISION = ("googlenet", "vgg16")
+_WITHOUT_REFERENCE = ("rcn", "small_cnn")
+_LAYOUTS = ("contiguous_format", "channels_last")
 
 
 def random_frames(batch: int, height: int, width: int) -> np.ndarray:
@@ -49,30 +49,23 @@ def jax_passes(backbone: str) -> tuple[Callable, Callable, Any]:
 
 
 def torch_passes(backbone: str, variables: Any, frames: np.ndarray, layout: str) -> tuple[Callable, Callable]:
-    """The same in PyTorch up to the last cube, in one of its memory layouts; ImportError where it is absent."""
+    """The same in PyTorch, in one of its memory layouts; ImportError where it or torchvision is absent."""
     import torch
 
-    # The endpoint has no classifier: its weights are free.
-    room = backbones.googlenet if backbone == "googlenet" else backbones.vgg
-    blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), room.whole(backbone))
-    variables = {name: {**blank[name], **part} for name, part in variables.items()}
-    network = torchvision_network(backbone, variables)
-    if backbone == "vgg16":
-        network = network.features
-    else:
-        network.avgpool = network.fc = torch.nn.Identity()
-    network = network.to(memory_format=getattr(torch, layout))
-    mean, deviation = (torch.tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
-    images = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous(memory_format=getattr(torch, layout))
+    from benchmarks.torch_networks import torch_network
+
+    memory_format = getattr(torch, layout)
+    network = torch_network(backbone, variables).to(memory_format=memory_format)
+    images = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
 
     def forward():
         network.eval()
         with torch.no_grad():
-            return network((images / 255 - mean) / deviation)
+            return network(images)
 
     def training():
         network.train().zero_grad(set_to_none=True)
-        network((images / 255 - mean) / deviation).square().mean().backward()
+        network(images).square().mean().backward()
 
     return forward, training
 
@@ -83,13 +76,13 @@ def side_by_side(backbone: str, frames: np.ndarray, runs: int) -> dict[tuple[str
     cube = np.asarray(forward(variables, frames))
     work = {("JAX", "forward"): lambda: forward(variables, frames)}
     work["JAX", "training"] = lambda: training(variables, frames)
-    for layout in ("contiguous_format", "channels_last") if backbone in _IN_TORCHVISION else ():
+    for layout in _LAYOUTS if backbone not in _WITHOUT_REFERENCE else ():
         try:
             passes = torch_passes(backbone, variables, frames, layout)
         except ImportError:
-            print("torchvision is not installed: no ratio to it")
+            print("torch or torchvision is not installed: no ratio to PyTorch")
             break
-        theirs = passes[0]().numpy().reshape(len(cube), cube.shape[-1], *cube.shape[1:3]).transpose(0, 2, 3, 1)
+        theirs = passes[0]().permute(0, 2, 3, 1).numpy()
         np.testing.assert_allclose(cube, theirs, rtol=1e-3, atol=1e-4 * np.abs(theirs).max())
         work[layout, "forward"], work[layout, "training"] = passes
     seconds = {name: [] for name in work}
@@ -154,13 +147,12 @@ def report(backbone: str, shape: tuple[int, int, int], runs: int) -> None:
         cached, peak = in_own_process(jax_alone, backbone, shape, cache)
     line = f"{backbone:18} training  compiled in {cold:.1f} s, from the cache {cached:.1f} s; peak {peak:.0f} MB"
     if len(seconds) > 2:
-        layouts = ("contiguous_format", "channels_last")
-        line += f", PyTorch {min(in_own_process(torch_alone, backbone, shape, layout) for layout in layouts):.0f} MB"
+        line += f", PyTorch {min(in_own_process(torch_alone, backbone, shape, layout) for layout in _LAYOUTS):.0f} MB"
     print(line, flush=True)
 
 
 def main(
-    backbones: tuple[BackboneName, ...] = ("googlenet", "googlenet_bvlc", "vgg16", "efficientnet_lite0"),
+    backbones: tuple[BackboneName, ...] = ("googlenet", "googlenet_bvlc", "vgg16", "vgg16_bvlc", "efficientnet_lite0"),
     batch: int = 8,
     height: int = 224,
     width: int = 224,

@@ -1,102 +1,173 @@
-"""The head forward and in training, in both formulations, beside a natural PyTorch ConvGRU where it is installed.
+"""The head forward and in training beside PyTorch's: kernels, frames, clips; its share of the matrix-product peak.
 
 As in:
 
-    python -m benchmarks.recurrence --clips 20 --frames 4
-
-Medians of interleaved runs in one process; the two formulations are asserted to agree.
+    python -m benchmarks --only recurrence
 """
 
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
-from reid_jax import model
-from reid_jax.config import Config, RecurrentConfig
+from benchmarks.heads import (
+    TOLERANCE_GRADIENTS,
+    Passes,
+    assert_same,
+    better_layout,
+    network_of,
+    our_passes,
+    torch_passes,
+)
+from benchmarks.measuring import Row, Seconds, assert_agree, interleaved, row_of
+from benchmarks.sizes import Size, batch_of
+from reid_jax import frequency
+from reid_jax import network as networks
+from reid_jax.spatial import convolve
 
-
-def passes(config: Config, features: jax.Array, mask: jax.Array) -> tuple[Callable, Callable]:
-    """Compiled functions of the parameters: the embeddings, and the gradient of their mean square."""
-
-    def embed(parameters):
-        return model.encode(parameters, features, mask, config).embedding
-
-    return jax.jit(embed), jax.jit(jax.grad(lambda parameters: jnp.square(embed(parameters)).sum()))
-
-
-def torch_passes(features: np.ndarray, config: Config) -> tuple[Callable, Callable]:
-    """The recurrence alone in PyTorch: a Conv2d a gate group, a loop over frames, no attention."""
-    import torch
-
-    clips = torch.from_numpy(features).permute(1, 0, 4, 2, 3).contiguous()
-    channels, layers = features.shape[-1], []
-    settings = config.recurrent
-    for hidden, k in zip(settings.channels, settings.input_kernels, strict=True):
-        sizes = ((channels, 3 * hidden), (hidden, 2 * hidden), (hidden, hidden))
-        layers.append([torch.nn.Conv2d(i, o, k, padding=k // 2, bias=False) for i, o in sizes])
-        channels = hidden
-
-    def forward():
-        states = [torch.zeros(clips.shape[1], c, *clips.shape[3:]) for c in settings.channels]
-        total = 0.0
-        for x in clips:
-            for layer, (of_input, of_state, of_reset) in enumerate(layers):
-                if layer:
-                    x = torch.nn.functional.max_pool2d(x, 3, 1, 1)
-                h = states[layer]
-                z_input, r_input, candidate = of_input(x).chunk(3, 1)
-                z_state, r_state = of_state(h).chunk(2, 1)
-                z, r = torch.sigmoid(z_input + z_state), torch.sigmoid(r_input + r_state)
-                x = states[layer] = (1 - z) * h + z * torch.tanh(candidate + of_reset(r * h))
-            total = total + x
-        return total
-
-    def infer(_):
-        with torch.no_grad():
-            return forward()
-
-    return infer, lambda _: forward().square().sum().backward()
+GOALS = {"training": 0.40, "forward": 0.33, "prepared": 0.27}
+"""At 20 clips of 20 frames and 5x5 kernels."""
+TABLE_II = {(3, 5, 5): 0.55, (3, 9, 1): 0.45, (3, 1, 9): 0.45}
+"""The variants' kernels by layer, and the goal in training."""
+NAMES = {"training": "forward and backward", "forward": "forward", "prepared": "forward, kernels prepared before"}
 
 
-def main(
-    clips: int = 20, frames: int = 4, grid: tuple[int, int] = (7, 7), depth: int = 1024, kernel: int = 5, runs: int = 5
-) -> None:
-    """Prints seconds and ratios. The spatial formulation's gradient is left out: on a CPU it takes minutes."""
-    side = (kernel,) * 3
-    config = Config(recurrent=RecurrentConfig((128, 256, 256), side, side))
-    rng = np.random.default_rng(0)
-    features = rng.standard_normal((clips, frames, *grid, depth), np.float32)
-    parameters = jax.jit(lambda key: model.initialise_head(key, (*grid, depth), config))(jax.random.key(0))
-    inputs = jnp.asarray(features), jnp.ones((clips, frames), bool)
-    variants = {}
-    for formulation in ("frequency", "spatial"):
-        chosen = replace(config, recurrent=replace(config.recurrent, formulation=formulation))
-        variants[formulation] = passes(chosen, *inputs)
-    np.testing.assert_allclose(*(embed(parameters) for embed, _ in variants.values()), atol=1e-5)
-    work = {"frequency forward": variants["frequency"][0], "spatial forward": variants["spatial"][0]}
-    work["frequency training"] = variants["frequency"][1]
+def both(size: Size) -> tuple[Passes, Passes | None]:
+    """Our passes and PyTorch's (None where it is not installed), after they were asserted to agree."""
+    network, batch = network_of(size), batch_of(size)
+    variables = jax.jit(networks.draw, static_argnums=0)(network, jax.random.key(0))
+    ours = our_passes(network, variables, batch)
     try:
-        work["PyTorch forward"], work["PyTorch training"] = torch_passes(features, config)
+        import torch  # noqa: F401
     except ImportError:
         print("PyTorch is not installed: no ratio to it")
-    seconds = {name: [] for name in work}
-    for _ in range(runs + 1):
-        for name, function in work.items():
-            start = time.perf_counter()
-            jax.block_until_ready(function(parameters))
-            seconds[name].append(time.perf_counter() - start)
-    for name, times in seconds.items():
-        reference = seconds.get("PyTorch " + name.split()[1])
-        median = statistics.median(times[1:])
-        ratio = f"{median / statistics.median(reference[1:]):6.2f} x PyTorch" if reference else ""
-        print(f"{name:20} {median:8.3f} s (of {runs}: {min(times[1:]):.3f} to {max(times[1:]):.3f}) {ratio}")
+        return ours, None
+    theirs, model = torch_passes(network, variables, batch, better_layout(network, variables, batch))
+    assert_same(ours, theirs, model)
+    return ours, theirs
 
 
-if __name__ == "__main__":
-    tyro.cli(main)
+def side_by_side(size: Size, passes: Sequence[str], runs: int, beside: dict[str, Callable] | None = None) -> Seconds:
+    """Seconds by `ours NAME` and `PyTorch NAME` for each pass, and of what is measured in the same turns."""
+    ours, theirs = both(size)
+    work = {f"ours {name}": getattr(ours, name) for name in passes}
+    if theirs is not None:
+        work |= {f"PyTorch {name}": getattr(theirs, name) for name in passes if name != "prepared"}
+    return interleaved(work | (beside or {}), runs)
+
+
+def rows_of(size: Size, seconds: Seconds, goals: dict[str, float], **others: Any) -> list[Row]:
+    """A row for each of our passes; prepared kernels are compared with PyTorch's forward pass."""
+    rows = []
+    for name in NAMES:
+        if times := seconds.get(f"ours {name}"):
+            reference = seconds.get(f"PyTorch {'forward' if name == 'prepared' else name}")
+            goal = goals.get(name) if reference else None
+            rows.append(row_of(f"{NAMES[name]}: {size.title}", times, reference, goal=goal, **others))
+    return rows
+
+
+def real_operations(size: Size, prepared: bool) -> float:
+    """Floating-point operations of the frequency path, forward: its products and its transforms, counted as real ones.
+
+    Without `prepared` the transform of the kernels is counted too.
+    """
+    points, per_frame, once, inputs = size.cube[0] * size.cube[1], 0, 0, size.cube[2]
+    for hidden, side in zip(size.channels, size.kernels, strict=True):
+        rows = 2 * len(frequency.basis(size.cube[:2], side).angles)
+        pairs = inputs * 3 * hidden + hidden * 3 * hidden
+        per_frame += 2 * rows * pairs + rows * points * (inputs + 2 * hidden + 3 * hidden)
+        once += rows * side * side * pairs
+        inputs = hidden
+    return 2.0 * (per_frame * size.clips * size.frames + (0 if prepared else once))
+
+
+def share_of_peak(size: Size, seconds: Seconds, peak_size: int) -> list[Row]:
+    """Operations a second of a large matrix product and, beside it, of the frequency path."""
+    peak = np.array(sorted(2.0 * peak_size**3 / np.array(seconds["peak"]) / 1e9))
+    rows = [Row(f"matrix product {peak_size} x {peak_size}", float(np.median(peak)), "GFLOP/s", peak[0], peak[-1])]
+    for name, passes in (("forward", 1), ("prepared", 1), ("training", 3)):
+        operations = passes * real_operations(size, name == "prepared") / 1e9
+        rates = sorted(operations / time for time in seconds[f"ours {name}"])
+        median, reference = float(np.median(rates)), float(np.median(peak))
+        others = dict(against="the matrix product", ratio=median / reference, goal=0.6, at_least=True)
+        row = Row(f"real operations, {NAMES[name]}", median, "GFLOP/s", rates[0], rates[-1], reference, **others)
+        rows.append(row)
+    return rows
+
+
+def inside_a_scan(side: int, clips: int, channels: int, frames: int, runs: int) -> Row:
+    """The gradient of a spatial convolution in a scan, against as many calls outside one."""
+    rng = np.random.default_rng(0)
+    kernel = jnp.asarray(rng.standard_normal((side, side, channels, channels), np.float32))
+    images = jnp.asarray(rng.standard_normal((frames, 7, 7, clips, channels), np.float32))
+
+    def scanned(kernel: jax.Array, images: jax.Array) -> jax.Array:
+        body = lambda total, x: (total + jnp.square(convolve(x, kernel)).sum(), None)  # noqa: E731
+        return jax.lax.scan(body, 0.0, images)[0]
+
+    inside = jax.jit(jax.grad(scanned, argnums=(0, 1)))
+    outside = jax.jit(jax.grad(lambda kernel, x: jnp.square(convolve(x, kernel)).sum(), argnums=(0, 1)))
+    work = {
+        "inside": lambda: inside(kernel, images),
+        "outside": lambda: [outside(kernel, x) for x in images],
+    }
+    seconds = interleaved(work, runs)
+    name = f"gradient of {frames} spatial {side}x{side} convolutions inside a scan"
+    return row_of(name, seconds["inside"], seconds["outside"], against="outside", goal=3.0)
+
+
+def formulations(size: Size, runs: int) -> Row:
+    """The frequency formulation in training beside the spatial one: what `auto` chooses by."""
+    batch, work = batch_of(size), {}
+    for formulation in ("frequency", "spatial"):
+        network = network_of(size, formulation)
+        variables = jax.jit(networks.draw, static_argnums=0)(network, jax.random.key(0))
+        work[formulation] = our_passes(network, variables, batch).training
+    ours, other = (named_leaves(work[name]()) for name in ("frequency", "spatial"))
+    assert_agree(ours, other, TOLERANCE_GRADIENTS)
+    seconds = interleaved(work, runs)
+    name = f"frequency formulation: {NAMES['training']}, {size.title}"
+    return row_of(name, seconds["frequency"], seconds["spatial"], against="spatial")
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """Arrays by their path."""
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def sweeps(quick: bool) -> list[tuple[str, float, Size]]:
+    """(curve, position, size) of the plot's points."""
+    small = dict(channels=(8, 8, 8), cube=(4, 4, 8)) if quick else {}
+    sides, frames, clips = ((1, 3), (2, 4), (2, 4)) if quick else ((1, 3, 5, 7, 9), (5, 10, 20), (2, 4, 8, 20, 40))
+    return [
+        *(("kernel side", k, Size((k,) * 3, 8, 5, **small)) for k in sides),
+        *(("frames", t, Size((5,) * 3, 8, t, **small)) for t in frames),
+        *(("clips", n, Size((5,) * 3, n, 5, **small)) for n in clips),
+    ]
+
+
+def measure(quick: bool) -> list[Row]:
+    """All rows of the recurrence."""
+    small = dict(channels=(8, 8, 8), cube=(4, 4, 8)) if quick else {}
+    clips, frames, runs, peak_size = (4, 3, 2, 64) if quick else (20, 20, 5, 2048)
+    matrix = jnp.asarray(np.random.default_rng(0).standard_normal((peak_size, peak_size), np.float32))
+    product = jax.jit(jnp.matmul)
+    whole = Size((5, 5, 5), clips, frames, **small)
+    seconds = side_by_side(whole, tuple(NAMES), runs, {"peak": lambda: product(matrix, matrix)})
+    rows = rows_of(whole, seconds, GOALS) + share_of_peak(whole, seconds, peak_size)
+    for kernels, goal in TABLE_II.items():
+        variant = Size(kernels, clips, max(frames // 2, 2), **small)
+        goals = {"training": goal, "forward": GOALS["forward"]}
+        rows += rows_of(variant, side_by_side(variant, ("training", "forward"), runs), goals)
+    few = Size((5, 5, 5), 2, frames, **small)
+    rows += rows_of(few, side_by_side(few, tuple(NAMES), runs), {"training": 1.0, "forward": 1.0, "prepared": 0.40})
+    for side in (3, 9) if quick else (1, 5, 9):
+        rows.append(inside_a_scan(side, clips, 8 if quick else 128, 4, runs))
+    for side, clips_of in ((1, clips), (3, clips), (3, 2), (5, 2)):
+        rows.append(formulations(Size((side,) * 3, clips_of, 4, **small), 2 if quick else 3))
+    for curve, at, size in sweeps(quick):
+        rows += rows_of(size, side_by_side(size, ("training",), 2 if quick else 3), {}, curve=curve, at=float(at))
+    return rows

@@ -1,40 +1,44 @@
 """Time of ranking at the size of MARS: ours, a per-probe loop in the style of torchreid, and the matrix product alone.
 
-    python -m benchmarks.retrieval --dimensions 12544
-
 The table and the embeddings are made up, of MARS size: 1,980 probes, 12,180 gallery tracklets, 11 matches a probe.
-Prints medians and ratios. Both rankings must give equal scores, ties sorted stably; the loop is timed as torchreid has
-it, with NumPy's default sort, and takes most of the benchmark's minutes.
+Both rankings must give equal scores, ties sorted stably; the loop is timed as torchreid has it, with NumPy's default
+sort.
 """
 
-import argparse
-import resource
-import statistics
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from benchmarks.measuring import Row, in_own_process, interleaved, peak_memory, row_of, single
 from reid_jax.protocols import PROTOCOLS, RetrievalTask, matches
 from reid_jax.retrieval import distance_matrix, match_positions, score, step_average_precision
 from reid_jax.tracklets import JUNK, TrackletTable
 
-GALLERY, PROBES, PERSONS, CAMERAS, JUNK_SHARE, DISTRACTOR_SHARE = 12_180, 1_980, 634, 6, 0.07, 0.27
+CAMERAS, JUNK_SHARE, DISTRACTOR_SHARE = 6, 0.07, 0.27
 
 
-def made_up_table(rng: np.random.Generator) -> TrackletTable:
-    """Tracklets with MARS's shares of junk, distractors and queries."""
-    person = rng.integers(1, PERSONS + 1, GALLERY)
-    kind = rng.random(GALLERY)
+@dataclass(frozen=True)
+class Size:
+    """Tracklets, how many of them are probes, and persons."""
+
+    gallery: int
+    probes: int
+    persons: int
+
+
+def made_up_table(rng: np.random.Generator, size: Size) -> TrackletTable:
+    """Tracklets with MARS's shares of junk and distractors."""
+    person = rng.integers(1, size.persons + 1, size.gallery)
+    kind = rng.random(size.gallery)
     person[kind < JUNK_SHARE] = JUNK
     person[kind > 1 - DISTRACTOR_SHARE] = 0
-    query = np.zeros(GALLERY, bool)
-    query[rng.choice(np.flatnonzero(person > 0), PROBES, replace=False)] = True
-    camera = rng.integers(1, CAMERAS + 1, GALLERY)
-    return TrackletTable(person, camera, np.ones(GALLERY, int), query, [""] * GALLERY)
+    query = np.zeros(size.gallery, bool)
+    query[rng.choice(np.flatnonzero(person > 0), size.probes, replace=False)] = True
+    camera = rng.integers(1, CAMERAS + 1, size.gallery)
+    return TrackletTable(person, camera, np.ones(size.gallery, int), query, [""] * size.gallery)
 
 
 def loop_in_torchreid_style(
@@ -67,46 +71,54 @@ def ours(distances: Float[np.ndarray, "Q G"], task: RetrievalTask) -> tuple[np.n
     return cmc, float(np.mean([step_average_precision(ranks) for ranks in found]))
 
 
-def median_seconds(function: Callable[[], object], repeats: int) -> float:
-    """Median wall-clock time of `function` after one call to warm up."""
-    jax.block_until_ready(function())
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(function())
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+def peak_beyond_embeddings(dimensions: int, size: Size, block: int) -> float:
+    """MB that this process needed beyond its embeddings to score them; to be called in a process of its own."""
+    task, probes, gallery = made_up_task(dimensions, size)
+    held = peak_memory()
+    score(probes, gallery, task, "euclidean", "step", block)
+    return peak_memory() - held
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dimensions", type=int, required=True, help="E, the size of an embedding")
-    parser.add_argument("--block", type=int, default=512, help="probes whose distances are computed together")
-    parser.add_argument("--repeats", type=int, default=5, help="runs of which the median is taken")
-    arguments = parser.parse_args()
+def made_up_task(dimensions: int, size: Size) -> tuple[RetrievalTask, np.ndarray, np.ndarray]:
+    """A task with the embeddings of its probes and of its gallery."""
     rng = np.random.default_rng(0)
-    task = PROTOCOLS["mars_official"](made_up_table(rng))
-    gallery = rng.standard_normal((GALLERY, arguments.dimensions), dtype=np.float32)
-    probes, block, repeats = gallery[task.probe_rows], arguments.block, arguments.repeats
+    task = PROTOCOLS["mars_official"](made_up_table(rng, size))
+    gallery = rng.standard_normal((size.gallery, dimensions), dtype=np.float32)
+    return task, gallery[task.probe_rows], gallery
+
+
+def measure_dimensions(dimensions: int, size: Size, block: int, runs: int) -> list[Row]:
+    """Seconds of the whole beside the matrix product alone, and of the ranking beside the loop."""
+    task, probes, gallery = made_up_task(dimensions, size)
     distances = distance_matrix(probes, gallery, "euclidean", block)
     (cmc, mean_ap), (loop_cmc, loop_mean_ap) = ours(distances, task), loop_in_torchreid_style(distances, task, "stable")
     np.testing.assert_allclose(cmc, loop_cmc, rtol=0, atol=1e-12)
     np.testing.assert_allclose(mean_ap, loop_mean_ap, rtol=0, atol=1e-12)
-
     product = jax.jit(lambda left, right: jnp.matmul(left, right.T, precision=jax.lax.Precision.HIGHEST))
     on_device = jnp.asarray(probes), jnp.asarray(gallery)
-    ranking = median_seconds(lambda: ours(distances, task), repeats)
-    loop = median_seconds(lambda: loop_in_torchreid_style(distances, task, "quicksort"), repeats)
-    multiply = median_seconds(lambda: product(*on_device), repeats)
-    whole = median_seconds(lambda: score(probes, gallery, task, "euclidean", "step", block).cmc, repeats)
-    print(f"{PROBES} x {GALLERY}, E = {arguments.dimensions}, on {jax.devices()[0].device_kind}, medians of {repeats}")
-    print(f"ranking, ours                {ranking:8.3f} s")
-    print(f"ranking, torchreid's loop    {loop:8.3f} s   {loop / ranking:6.1f} x ours; scores equal to 1e-12")
-    print(f"matrix product alone         {multiply:8.3f} s")
-    print(f"distances and ranking, ours  {whole:8.3f} s   {whole / multiply:6.2f} x the product alone")
-    print(f"peak memory of the process   {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:8.2f} GiB")
+    work = {
+        "ranking": lambda: ours(distances, task),
+        "product": lambda: product(*on_device),
+        "whole": lambda: score(probes, gallery, task, "euclidean", "step", block).cmc,
+    }
+    seconds = interleaved(work, runs)
+    loop = interleaved({"loop": lambda: loop_in_torchreid_style(distances, task, "quicksort")}, 1)["loop"]
+    title = f"{len(probes)} x {len(gallery)}, {dimensions} values"
+    return [
+        row_of(
+            f"distances, ranking, CMC, mAP: {title}",
+            seconds["whole"],
+            seconds["product"],
+            against="the matrix product",
+            goal=1.3,
+        ),
+        row_of("ranking, CMC, mAP alone", seconds["ranking"], loop, against="torchreid's loop", goal=1 / 60),
+        single("memory beyond the embeddings", in_own_process(peak_beyond_embeddings, dimensions, size, block), "MB"),
+    ]
 
 
-if __name__ == "__main__":
-    main()
+def measure(quick: bool) -> list[Row]:
+    """Rows at the size of MARS, with embeddings as long as the paper's."""
+    if quick:
+        return measure_dimensions(16, Size(300, 50, 20), 16, 2)
+    return measure_dimensions(12_544, Size(12_180, 1_980, 634), 512, 5)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from reid_jax.backbones import googlenet, vgg
+from reid_jax.backbones import efficientnet_lite, googlenet, vgg
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """With which torchvision normalises frames in 0..1."""
@@ -13,7 +13,8 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def published_form(backbone: str, variables: dict[str, Any]) -> dict[str, np.ndarray]:
     """The variables as published tensors: by their published names, kernels [O I k k], matrices [O I]."""
-    name = (googlenet if backbone.startswith("googlenet") else vgg).tensor_name
+    rooms = {"googlenet": googlenet, "vgg16": vgg, "efficientnet": efficientnet_lite}
+    name = rooms[backbone.partition("_")[0]].tensor_name
     tensors = {}
     for path, leaf in flatten_dict(variables).items():
         value = np.asarray(leaf)
@@ -27,7 +28,7 @@ def torchvision_network(backbone: str, variables: dict[str, Any]) -> Any:
     """torchvision's `googlenet` or `vgg16` with these variables, its dropout off; ImportError where it is absent."""
     import torch
 
-    models = _models(torch)
+    models = torchvision_models()
     if backbone == "googlenet":
         network = models.GoogLeNet(aux_logits=False, transform_input=True, init_weights=False, dropout=0.0)
     else:
@@ -39,11 +40,13 @@ def torchvision_network(backbone: str, variables: dict[str, Any]) -> Any:
     return network
 
 
-def _models(torch: Any) -> Any:
+def torchvision_models() -> Any:
     """torchvision's models, from a build of it for another PyTorch (with CUDA, or without) too.
 
     Such a build cannot register its detection operators, which no network here uses, and stops; so they are declared.
     """
+    import torch
+
     try:
         import torchvision.models
     except RuntimeError:

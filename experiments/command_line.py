@@ -1,10 +1,11 @@
 """The command lines of the programs: every setting of `reid_jax.config` as a flag, defaults from a preset or a run."""
 
 import argparse
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, TypeVar, get_args
 
 import jax
 import tyro
@@ -28,7 +29,24 @@ class Arguments:
     """Delete the run in the work directory and begin anew."""
 
 
-def parse(description: str, arguments: list[str] | None = None, existing: bool = False) -> Arguments:
+@dataclass(frozen=True)
+class SharedArguments(Arguments):
+    """The same, of a program that several processes run together, each started with the same flags but its number."""
+
+    coordinator: str | None = None
+    """HOST:PORT of process 0 where several processes share one run; `auto` asks Slurm, Open MPI or the TPU for all."""
+    processes: int | None = None
+    """How many processes there are (not with `auto`)."""
+    process: int | None = None
+    """Which one this is, counted from 0 (not with `auto`)."""
+
+
+Kind = TypeVar("Kind", bound=Arguments)
+
+
+def parse(
+    description: str, arguments: list[str] | None = None, existing: bool = False, kind: type[Kind] = Arguments
+) -> Kind:
     """The command line: `--preset` and `--dataset` choose the defaults, every other flag changes one setting.
 
     With `--resume`, or for a program that needs an `existing` run, the defaults are that run's own settings.
@@ -44,8 +62,27 @@ def parse(description: str, arguments: list[str] | None = None, existing: bool =
     asks_help = "--help" in arguments or "-h" in arguments
     continues = existing or (chosen.resume and (workdir / workdirs.CONFIG).exists())
     config = workdirs.read_config(workdir) if continues and not asks_help else preset(chosen.preset, chosen.dataset)
-    flat = Annotated[Arguments, tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes]
-    return tyro.cli(flat, args=arguments, default=Arguments(config, workdir), description=description)
+    flat = Annotated[kind, tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes]
+    return tyro.cli(flat, args=arguments, default=kind(config, workdir), description=description)
+
+
+def join(arguments: SharedArguments) -> None:
+    """Joins the processes that share the run, where the flags name a coordinator; before JAX computes anything.
+
+    Raises:
+        ValueError: the flags name only a part of what is needed.
+    """
+    place, count, own = arguments.coordinator, arguments.processes, arguments.process
+    if place is None and (count, own) != (None, None):
+        raise ValueError("--processes and --process need --coordinator HOST:PORT, or --coordinator auto alone")
+    if place == "auto":
+        jax.distributed.initialize()
+    elif place is not None:
+        if count is None or own is None or not 0 <= own < count:
+            raise ValueError(
+                f"--coordinator {place} needs --processes N and --process I, counted from 0; they are {count} and {own}"
+            )
+        jax.distributed.initialize(place, count, own)
 
 
 def run(program) -> None:
@@ -56,6 +93,10 @@ def run(program) -> None:
     try:
         program()
     except (ValueError, OSError, Diverged) as error:
+        if jax.distributed.is_initialized():
+            # An orderly end would wait for the other processes, which wait for this one.
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            os._exit(1)
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

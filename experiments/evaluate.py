@@ -7,14 +7,16 @@ As in:
 
 import data_builders
 from experiments import command_line
-from reid_jax import runs, workdir
+from reid_jax import devices, runs, workdir
 
 
 def main() -> None:
     """The program."""
-    arguments = command_line.parse(__doc__, existing=True)
+    arguments = command_line.parse(__doc__, existing=True, kind=command_line.SharedArguments)
+    command_line.join(arguments)
     workdir.check_resumable(arguments.workdir, arguments.config)
-    runs.evaluate_run(arguments.config, arguments.workdir, data_builders.load(arguments.config.data))
+    splits = devices.first_then_all(lambda: data_builders.load(arguments.config.data))
+    runs.evaluate_run(arguments.config, arguments.workdir, splits)
 
 
 if __name__ == "__main__":

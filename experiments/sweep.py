@@ -5,6 +5,7 @@ As in:
     python -m experiments.sweep --dataset walkers --kernels 1 3 5 7 9 --layers 2 3 --seeds 0 1 2
     python -m experiments.sweep --dataset mars --vary penalty=0,0.1,1,10 pairs=drawn,cross --steps 500
     python -m experiments.sweep --dataset prid2011 --vary channels=64+128,128+128 --splits 0 1 2 3 4 5 6 7 8 9
+    python -m experiments.sweep --dataset prid2011 --splits 0 1 2 3 4 5 6 7 8 9 --together 10
 
 The same command goes on where it was stopped: finished runs are skipped, one that was interrupted is resumed. Below
 the flags of a sweep are those of a single run; they set what all runs share.
@@ -22,7 +23,7 @@ from rich.table import Table
 
 import data_builders
 from experiments import command_line
-from reid_jax import figures, results, sweeps
+from reid_jax import figures, results, sweeps, trials
 from reid_jax.config import Config, DataConfig
 from reid_jax.sweeps import KERNELS, LAYERS, SEED, SPLIT, Axis, Summary, SweepError
 
@@ -49,6 +50,11 @@ def flags() -> argparse.ArgumentParser:
     parser.add_argument("--splits", type=int, nargs="+", help="splits of iLIDS-VID and PRID 2011, likewise")
     parser.add_argument("--workdir", type=Path, help="folder of the sweep (default: runs/sweep-DATASET)")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="run every N-th run alone, from the I-th on")
+    parser.add_argument(
+        "--together", type=int, default=1, metavar="N",
+        help="train up to N runs by one compiled step, spread over the devices: runs that differ in seed, split, "
+        f"augmentation, {', '.join(trials.NUMBERS)}",
+    )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="print the runs and how far they are; run nothing")
     return parser
 
@@ -145,7 +151,7 @@ def main() -> None:
             print(f"{states[run.name]:<9}{root / run.name}")
         return
     load = cache(data_builders.load)
-    outcome = sweeps.run_sweep(own, root, lambda data: load(source(data)))
+    outcome = sweeps.run_sweep(own, root, lambda data: load(source(data)), chosen.together)
     points = [axis for axis in varied if axis.name not in (SPLIT, SEED)]
     summaries = sweeps.summarise(runs, root)
     title = f"{base.data.dataset}, {base.evaluate.protocol}, {base.evaluate.distance}"

@@ -1,4 +1,4 @@
-"""Collect all finished runs below a folder into one page of tables, the paper's numbers beside ours.
+"""Collect all finished runs, tables and figures below a folder into one page, the paper's numbers beside ours.
 
 As in:
 
@@ -14,10 +14,9 @@ from typing import get_args
 import tyro
 
 from experiments import command_line
-from reid_jax import results, settings
-from reid_jax.config import Config, DatasetName, Protocol
-from reid_jax.presets import preset
-from reid_jax.published import PUBLISHED
+from reid_jax import products, published, results
+from reid_jax.config import DatasetName, Protocol
+from reid_jax.products import Product
 from reid_jax.results import FIGURES, Finished
 from reid_jax.workdir import write_atomically
 
@@ -26,15 +25,21 @@ HEADINGS = (
     "run", "settings", "data", "distance", "rank-1", "rank-5", "rank-10", "rank-20", "mAP", "probes", "gallery",
     "repeats", "commit",
 )  # fmt: skip
-UNNAMED = results.REPEATS | set(results.SCORED) | {"preset", "baselines", "log_every"}
-"""Settings that have a column of their own, or change no result."""
+ORDER = (
+    "table3", "table4", "table7", "table8", "figure5a", "figure5b", "figure6", "figure7", "figure8", "figure9",
+    "figure10", "complexity",
+)  # fmt: skip
+"""Of the paper's tables and figures."""
+SHOWN = "walkers"
+"""The one data set whose pictures may be shown: the others' frames are their authors'."""
 PREFACE = """# Results
 
 Written by `make tables` from the finished runs below `{folder}`. All figures are percentages; `±` is the standard
 deviation over runs that are equal but for their seed and split (divided by their number). *settings* are those that
 differ from the named preset. *commit* is that of the evaluation, `-dirty` where files differed from it. The paper's
 figures are of the full data sets with Euclidean distances, averaged over 10 trials; it gives neither mAP nor a name for
-its protocol.
+its protocol. The runs come first, then the paper's tables and figures made of them (`make paper`, `make paper-small`);
+pictures are of walkers alone, since the other data sets' frames are their authors'.
 """
 
 
@@ -52,14 +57,54 @@ def main(runs: Path = Path("runs"), output: Path = Path("docs/results.md")) -> N
         print(f"left out: {problem}", file=sys.stderr)
     if not finished:
         raise ValueError(f"{runs} holds no finished run; train one first, or name another folder with --runs")
+    made, problems = products.collect(runs)
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(output, page(finished, runs).encode())
+    text = "\n".join([page(finished, runs), *paper_parts(made, runs, output.with_suffix(""))])
+    write_atomically(output, text.encode())
     count = len({one.workdir for one in finished})
-    print(f"{output}: {count} finished run{'s' if count > 1 else ''}")
+    print(f"{output}: {count} finished run{'s' if count > 1 else ''}, {len(made)} of the paper's tables and figures")
+
+
+def paper_parts(made: Sequence[tuple[Path, Product]], folder: Path, pictures: Path) -> list[str]:
+    """The part of the paper's tables and figures, in its order; pictures that may be shown are copied to `pictures`."""
+    known = [(path, product) for path, product in made if product.name in ORDER]
+    parts, title = ["## The paper's tables and figures\n"] if known else [], None
+    for path, product in sorted(known, key=lambda pair: (ORDER.index(pair[1].name), pair[0])):
+        parts += [f"### {product.title}\n"] if product.title != title else []
+        title = product.title
+        parts.append(paper_part(path, product, folder, pictures))
+    return parts
+
+
+def paper_part(path: Path, product: Product, folder: Path, pictures: Path) -> str:
+    """One table or figure: what was done on which data, its table, and its picture."""
+    origin, place = product.provenance, path.parent.parent.relative_to(folder).as_posix()
+    counts = "{scored} probes scored, {skipped} skipped, gallery {gallery}" if product.probes else ""
+    facts = {
+        "data": origin.data,
+        "run": origin.run,
+        "scored": ", ".join(text for text in (origin.scored, counts.format(**product.probes)) if text),
+        "commit": product.commit,
+    }
+    lines = [f"**{TITLES[origin.dataset]}.** {product.statement}" if origin.dataset else product.statement, ""]
+    lines += [f"- {name}: {text}" for name, text in facts.items() if text]
+    rows = [[products.in_words(cell) for cell in row] for row in product.rows]
+    lines += ["", *table(product.headings, rows)]
+    picture = path.with_suffix(".png")
+    if picture.exists() and origin.dataset == SHOWN:
+        pictures.mkdir(parents=True, exist_ok=True)
+        name = f"{place.replace('/', '-')}-{picture.name}"
+        write_atomically(pictures / name, picture.read_bytes())
+        lines += ["", f"![{product.title}]({pictures.name}/{name})"]
+    elif picture.exists():
+        lines += ["", f"The picture is `{picture.relative_to(folder.parent).as_posix()}`, beside it a PDF."]
+    return "\n".join(lines) + "\n"
 
 
 def page(finished: Sequence[Finished], folder: Path) -> str:
-    """The whole page: a part for each data set, protocol and average precision."""
+    """The runs: a part for each data set, protocol and average precision."""
     parts: dict[tuple[str, str, str], list[Finished]] = {}
     for one in finished:
         key = (one.results["dataset"], one.results["protocol"], one.results["average_precision"])
@@ -76,11 +121,11 @@ def part(key: tuple[str, str, str], finished: Sequence[Finished], folder: Path) 
     descriptions = dict.fromkeys(results.without_split(one.results["data"]) for one in finished)
     lines = [f"## {TITLES[dataset]}, `{protocol}`, average precision `{average_precision}`", ""]
     lines += [f"- {description}" for description in descriptions]
-    published = [
+    quoted = [
         (f"paper: {row.method}, {row.table}", "", "full", "", *(f"{rank:.1f}" for rank in row.ranks), *[""] * 5)
-        for row in PUBLISHED.get(dataset, ())
+        for row in published.chosen(dataset)
     ]
-    lines += ["", *table(HEADINGS, [*(run_row(group, folder) for group in groups), *published])]
+    lines += ["", *table(HEADINGS, [*(run_row(group, folder) for group in groups), *quoted])]
     return "\n".join([*lines, *baseline_table(groups, folder)]) + "\n"
 
 
@@ -90,7 +135,7 @@ def run_row(group: Sequence[Finished], folder: Path) -> tuple[str, ...]:
     first = group[0]
     return (
         run_name(group, folder),
-        differences(first.config),
+        results.differences(first.config),
         kind_of_data(first),
         first.results["distance"],
         *(results.in_words(records, name) for name in FIGURES),
@@ -122,18 +167,6 @@ def run_name(group: Sequence[Finished], folder: Path) -> str:
     if len(names) > 1:
         names = list(dict.fromkeys(re.sub(r"(^|,|(?<=/))(seed|split)=\d+", "", name) for name in names))
     return ", ".join(f"`{name}`" for name in names)
-
-
-def differences(config: Config) -> str:
-    """The preset, and every setting that differs from it and may change a result."""
-    usual = results.comparable(preset(config.preset, config.data.dataset))
-    changed = {
-        name: value
-        for name, value in results.comparable(config).items()
-        if name not in UNNAMED and usual[name] != value
-    }
-    words = ", ".join(f"{name}={settings.in_words(value)}" for name, value in changed.items())
-    return f"{config.preset}: {words}" if words else config.preset
 
 
 def kind_of_data(one: Finished) -> str:

@@ -4,24 +4,27 @@ As in:
 
     python -m experiments.train --dataset walkers --workdir runs/walkers
     python -m experiments.train --dataset mars --manual-dir PATH --preset small --workdir runs/mars
+
+On a machine with several devices all share each mini-batch; `--coordinator` joins several machines (docs/scaling.md).
 """
 
 import data_builders
 from experiments import command_line
-from reid_jax import runs, workdir
+from reid_jax import devices, runs, workdir
 
 
 def main() -> None:
     """The program."""
-    arguments = command_line.parse(__doc__)
+    arguments = command_line.parse(__doc__, kind=command_line.SharedArguments)
+    command_line.join(arguments)
     place = arguments.workdir, arguments.config, arguments.resume, arguments.overwrite
-    workdir.check_usable(*place)
-    splits = data_builders.load(arguments.config.data)
-    workdir.open_workdir(*place)
+    devices.first_alone(lambda: workdir.check_usable(*place))
+    splits = devices.first_then_all(lambda: data_builders.load(arguments.config.data))
+    devices.first_alone(lambda: workdir.open_workdir(*place))
     finished = runs.fit_run(arguments.config, arguments.workdir, splits)
     if finished:
         runs.evaluate_run(arguments.config, arguments.workdir, splits)
-    else:
+    elif devices.is_first():
         print(f"stopped and saved; go on with --resume --workdir {arguments.workdir}")
 
 

@@ -73,7 +73,8 @@ def uniform_weights(mask: Bool[Array, "T"]) -> Float[Array, "T"]:
     return mask / jnp.maximum(mask.sum(), 1)
 
 
-def pool_maximum(states: Float[Array, "T Ks1 Ks2 C"], mask: Bool[Array, "T"]) -> Float[Array, "Ks1 Ks2 C"]:
+def pool_maximum(states: Float[Array, "T *S"], mask: Bool[Array, "T"]) -> Float[Array, "*S"]:
     """The largest activation over the valid frames (Table IV's max pooling); zero where no frame is valid."""
-    largest = jnp.max(states, axis=0, where=mask[:, None, None, None], initial=-jnp.inf)
+    valid = mask.reshape(-1, *(1,) * (states.ndim - 1))
+    largest = jnp.max(states, axis=0, where=valid, initial=-jnp.inf)
     return jnp.where(mask.any(), largest, 0.0)

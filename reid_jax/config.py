@@ -76,6 +76,8 @@ class BackboneConfig:
     """Start from published weights; an error when there are none."""
     fine_tune: Literal["frozen", "last", "whole"] = "whole"
     """Which part of the backbone is trained (the paper: the whole set of parameters)."""
+    frozen_stages: tuple[str, ...] = ()
+    """With `fine_tune` whole: stages, by their names in the module, whose parameters stay as they were all the same."""
     batch_norm: Literal["frozen", "trained"] = "trained"
     """Whether batch-norm statistics follow the training clips or stay as they were."""
     backbone_rate: float = 1.0
@@ -124,8 +126,10 @@ class AttentionConfig:
     """What enters the recurrence: the weighted cube (Eq. 4), or its expected slice on a 1x1 grid (FC-GRU)."""
     pooling: Literal["attention", "average", "max"] = "attention"
     """Temporal selection of Eq. 6, or the average, or the maximum over the frames."""
+    represent: Literal["states", "features", "both"] = "states"
+    """What is pooled over the frames: h_t (Eq. 6), the features that enter the recurrence summed over x_t, or both."""
     embedding: Literal["raw", "unit"] = "unit"
-    """Eq. 8's representations as they are, or scaled to unit length."""
+    """Eq. 8's representations as they are, or scaled to unit length (with `represent` both: each part, too)."""
     state_hidden: int = 128
     """Width of the hidden layer of f_init (Eq. 7)."""
 
@@ -153,6 +157,8 @@ class LossConfig:
     """By how much a triplet's negative must be farther than its positive; with `hinge`, how far a dissimilar pair."""
     neck: bool = False
     """A batch-norm neck between the embedding and the identities, whose output is compared at test time."""
+    neck_serves: Literal["identity", "all"] = "identity"
+    """What sees the neck's output in training: the identities alone (Luo et al. 2019), or pairs and triplets too."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +169,10 @@ class TrainConfig:
     """Pairs in a mini-batch; half of them of one person in two cameras."""
     steps: int = 1000
     """Training steps."""
+    optimizer: Literal["rmsprop", "adam"] = "rmsprop"
+    """RMSProp (section V.B), or Adam."""
     learning_rate: float = 1e-3
-    """RMSProp's learning rate (not given in the paper)."""
+    """The learning rate (not given in the paper)."""
     warmup_steps: int = 50
     """Steps of linear warm-up."""
     decay: Literal["none", "cosine"] = "cosine"
@@ -179,6 +187,10 @@ class TrainConfig:
     """Steps between checkpoints."""
     validate_every: int = 100
     """Steps between evaluations on the held-out persons."""
+    devices: int = 0
+    """Devices that share a mini-batch (0: as many as there are and divide batch_pairs)."""
+    remat: Literal["none", "backbone"] = "none"
+    """The backward pass computes what lies within the backbone's stages again: less memory, more time."""
 
 
 @dataclass(frozen=True)
@@ -249,6 +261,10 @@ def problems(config: Config) -> list[str]:
         ),
         f"validate_every is {train.validate_every}: a multiple of checkpoint_every, {train.checkpoint_every}": (
             train.checkpoint_every > 0 and (train.validate_every < 1 or train.validate_every % train.checkpoint_every)
+        ),
+        f"devices is {train.devices}: 0 or more": train.devices < 0,
+        f"devices is {train.devices}: it must divide batch_pairs, {train.batch_pairs}; set it to 0 or change one": (
+            train.devices > 0 and train.batch_pairs % train.devices
         ),
         f"channels is {recurrent.channels}: at least one layer": not recurrent.channels,
         f"dropout_between and dropout_top are {rates}: rates in [0, 1)": not all(0 <= rate < 1 for rate in rates),

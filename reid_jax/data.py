@@ -135,16 +135,22 @@ class Bucket:
 
 @dataclass(frozen=True)
 class BucketReader:
-    """Some clips of one bucket -> a batch of N clips, the missing ones empty."""
+    """Some clips of one bucket -> one process's share of a batch of N clips, the missing ones empty."""
 
     read_clip: ClipReader
+    process_index: int
+    process_count: int
 
     def __call__(self, bucket: Bucket) -> Batch:
-        clips = [pad_clip(self.read_clip(draw), bucket.frames) for draw in bucket.draws]
-        missing = bucket.clips - len(clips)
+        share, missing = bucket.clips // self.process_count, bucket.clips - len(bucket.draws)
+        first = self.process_index * share
+        # A share without clips needs the shape of one.
+        draws = bucket.draws[first : first + share] or bucket.draws[:1]
+        clips = [pad_clip(self.read_clip(draw), bucket.frames) for draw in draws]
         empty = {key: np.zeros_like(array) for key, array in clips[0].items()}
+        clips = clips if first < len(bucket.draws) else []
         rows = [draw.row for draw in bucket.draws] + [-1] * missing
-        return {**stack_clips(clips + [empty] * missing), "row": np.array(rows, np.int32)}
+        return {**stack_clips(clips + [empty] * (share - len(clips))), "row": np.array(rows, np.int32)}
 
 
 def evaluation_batches(
@@ -156,33 +162,41 @@ def evaluation_batches(
     condition: Augmentation,
     view: View,
     read_clip: ClipReader | None = None,
+    *,
+    multiple: int = 1,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> grain.DatasetIterator[Batch]:
     """Every tracklet once, in batches of clips of similar length.
 
     A batch is `frames` uint8 [N, T, H, W, 3] (or what `read_clip` gives), `mask` bool [N, T] and `row` int32 [N], -1
     for the empty clips that fill up a bucket's last batch. T is a power of two from 4 on, or `embed_frames` where that
-    is less, and N the same for every batch of that T.
+    is less, and N the same for every batch of that T. Of several processes each gets its own N / process_count clips,
+    and all of `row`.
 
     Args:
         tracklets: what to read.
         height: H in pixels.
         width: W in pixels.
         embed_frames: longest clip (0: whole tracklets).
-        embed_batch: N x T at most, unless a single clip has more.
+        embed_batch: N x T at most, unless a single clip has more, or N has to be larger to be a multiple.
         condition: done to all frames (see `frames.evaluation_conditions`).
         view: where a longer tracklet's clip lies: `last` takes its last frames, the others its first.
         read_clip: reads one clip's arrays (default: decodes its frames).
+        multiple: N is a multiple of this, the devices that share a batch.
+        process_index: which share this process reads.
+        process_count: how many processes embed together; it divides `multiple`.
 
     Raises:
         ValueError: a tracklet without frames, or `first` or `last` without a number of frames.
     """
-    read_clip = read_clip or FrameReader(tracklets, height, width)
-    plan = plan_buckets(tracklets, embed_frames, embed_batch, condition, view)
-    return iter(grain.MapDataset.source(plan).map(BucketReader(read_clip)).to_iter_dataset(_read_ahead()))
+    reader = BucketReader(read_clip or FrameReader(tracklets, height, width), process_index, process_count)
+    plan = plan_buckets(tracklets, embed_frames, embed_batch, condition, view, multiple)
+    return iter(grain.MapDataset.source(plan).map(reader).to_iter_dataset(_read_ahead()))
 
 
 def plan_buckets(
-    tracklets: Tracklets, embed_frames: int, embed_batch: int, condition: Augmentation, view: View
+    tracklets: Tracklets, embed_frames: int, embed_batch: int, condition: Augmentation, view: View, multiple: int = 1
 ) -> list[Bucket]:
     """The batches of `evaluation_batches`, before reading: buckets from short to long, rows in order."""
     if view != "whole" and embed_frames < 1:
@@ -201,6 +215,7 @@ def plan_buckets(
     plan = []
     for frames, draws in sorted(buckets.items()):
         clips = max(1, min(embed_batch // frames, _power_of_two(len(draws))))
+        clips += -clips % multiple
         plan += [Bucket(draws[at : at + clips], clips, frames) for at in range(0, len(draws), clips)]
     return plan
 

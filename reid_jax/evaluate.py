@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from functools import partial
 
+import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
+from reid_jax import devices
 from reid_jax import network as networks
 from reid_jax.config import Config
 from reid_jax.data import evaluation_batches
@@ -34,21 +37,25 @@ def embed(
     view: View = "whole",
     condition: Augmentation = WHOLE,
     readers: ReaderOf | None = None,
+    mesh: Mesh | None = None,
 ) -> Float[np.ndarray, "N E"]:
     """What `function` makes of every tracklet, in the order of the table.
 
-    Clips come bucketed by length and padded, so `function` is compiled once a bucket.
+    Clips come bucketed by length and padded, so `function` is compiled once a bucket. On a mesh they are split over its
+    devices, and the function's own arrays have to be replicated.
     """
     frames = config.evaluate.first_last_frames if view != "whole" else config.evaluate.embed_frames
-    size, reader = config.evaluate.embed_batch, readers(tracklets) if readers else None
+    place = config.data.height, config.data.width, frames, config.evaluate.embed_batch, condition, view
+    shares = {} if mesh is None else {"process_index": jax.process_index(), "process_count": jax.process_count()}
     batches = evaluation_batches(
-        tracklets, config.data.height, config.data.width, frames, size, condition, view, reader
+        tracklets, *place, readers(tracklets) if readers else None, multiple=devices.size(mesh), **shares
     )
-    result = None
-    with tqdm(total=len(tracklets), desc="embedding", unit="tracklet", leave=False) as bar:
+    result, hidden = None, not devices.is_first()
+    with tqdm(total=len(tracklets), desc="embedding", unit="tracklet", leave=False, disable=hidden) as bar:
         for batch in batches:
             rows = batch["row"]
-            embeddings = np.asarray(function({name: value for name, value in batch.items() if name != "row"}))
+            clips = devices.share({name: value for name, value in batch.items() if name != "row"}, mesh)
+            embeddings = devices.whole(function(clips))
             if result is None:
                 result = np.zeros((len(tracklets), embeddings.shape[1]), np.float32)
             result[rows[rows >= 0]] = embeddings[rows >= 0]
@@ -59,30 +66,40 @@ def embed(
 
 
 def embed_conditions(
-    function: Embed, tracklets: Tracklets, config: Config, view: View, readers: ReaderOf | None
+    function: Embed,
+    tracklets: Tracklets,
+    config: Config,
+    view: View,
+    readers: ReaderOf | None,
+    mesh: Mesh | None = None,
 ) -> Float[np.ndarray, "N E"]:
     """Embeddings averaged over the test-time conditions, for the tracklets short enough for them (section V.B)."""
     conditions = evaluation_conditions(config.evaluate.conditions, config.data.crop)
-    embeddings = embed(function, tracklets, config, view, conditions[0], readers)
+    embeddings = embed(function, tracklets, config, view, conditions[0], readers, mesh)
     short = np.flatnonzero(tracklets.table.length < config.evaluate.conditions_below)
     if len(conditions) == 1 or len(short) == 0:
         return embeddings
     total = embeddings[short].copy()
     for condition in conditions[1:]:
-        total += embed(function, tracklets.take(short), config, view, condition, readers)
+        total += embed(function, tracklets.take(short), config, view, condition, readers, mesh)
     embeddings[short] = total / len(conditions)
     return embeddings
 
 
 def embed_sides(
-    function: Embed, tracklets: Tracklets, task: RetrievalTask, config: Config, readers: ReaderOf | None
+    function: Embed,
+    tracklets: Tracklets,
+    task: RetrievalTask,
+    config: Config,
+    readers: ReaderOf | None,
+    mesh: Mesh | None = None,
 ) -> Sides:
     """What `function` makes of a task's probes and gallery, averaged over the test-time conditions."""
     if task.probe_view == task.gallery_view:
-        embeddings = embed_conditions(function, tracklets, config, task.probe_view, readers)
+        embeddings = embed_conditions(function, tracklets, config, task.probe_view, readers, mesh)
         return embeddings[task.probe_rows], embeddings[task.gallery_rows]
     probes, gallery = (
-        embed_conditions(function, tracklets.take(rows), config, view, readers)
+        embed_conditions(function, tracklets.take(rows), config, view, readers, mesh)
         for rows, view in ((task.probe_rows, task.probe_view), (task.gallery_rows, task.gallery_view))
     )
     return probes, gallery
@@ -94,6 +111,7 @@ def evaluate(
     config: Config,
     similarity: Parameters | None,
     readers: ReaderOf | None = None,
+    mesh: Mesh | None = None,
 ) -> RetrievalResult:
     """Scores the embeddings of `function` under the configured protocol, distance and average precision.
 
@@ -101,39 +119,37 @@ def evaluate(
     """
     settings = config.evaluate
     task = PROTOCOLS[settings.protocol](tracklets.table)
-    probes, gallery = embed_sides(function, tracklets, task, config, readers)
+    probes, gallery = embed_sides(function, tracklets, task, config, readers, mesh)
     distance = "euclidean" if similarity is None and settings.distance == "similarity" else settings.distance
-    learned = similarity or {"v": None, "c": None}
+    learned = devices.own(similarity) or {"v": None, "c": None}
     return score(
         probes, gallery, task, distance, settings.average_precision, settings.probe_block, learned["v"], learned["c"]
     )
 
 
 def evaluate_network(
-    network: Network, variables: Parameters, tracklets: Tracklets, readers: ReaderOf | None = None
+    network: Network,
+    variables: Parameters,
+    tracklets: Tracklets,
+    readers: ReaderOf | None = None,
+    mesh: Mesh | None = None,
 ) -> RetrievalResult:
-    """The network's own result."""
+    """The network's own result; on a mesh the variables are replicated."""
     similarity = variables["head"]["similarity"]
-    return evaluate(
-        partial(networks.embed_clips, networks.program(network), variables),
-        tracklets,
-        network.config,
-        similarity,
-        readers,
-    )
+    function = partial(networks.embed_clips, networks.program(network), networks.prepared(network, variables))
+    return evaluate(function, tracklets, network.config, similarity, readers, mesh)
 
 
 def evaluate_average(
-    network: Network, variables: Parameters, tracklets: Tracklets, readers: ReaderOf | None = None
+    network: Network,
+    variables: Parameters,
+    tracklets: Tracklets,
+    readers: ReaderOf | None = None,
+    mesh: Mesh | None = None,
 ) -> RetrievalResult:
     """The result of the backbone's features averaged over grid and frames: no recurrence, no attention."""
-    return evaluate(
-        partial(networks.average_features, networks.program(network), variables),
-        tracklets,
-        network.config,
-        None,
-        readers,
-    )
+    function = partial(networks.average_features, networks.program(network), variables)
+    return evaluate(function, tracklets, network.config, None, readers, mesh)
 
 
 def evaluate_histogram(tracklets: Tracklets, config: Config) -> RetrievalResult:

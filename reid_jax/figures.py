@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -120,4 +121,56 @@ def save_lines(
     axes.set_title(title, fontsize=10)
     axes.grid(axis="y", alpha=0.3)
     axes.legend(fontsize=9)
+    save(figure, path)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a panel; `spread` are error bars."""
+
+    label: str
+    x: Sequence[int | float]
+    y: Sequence[int | float]
+    spread: Sequence[int | float] | None = None
+
+
+def save_panels(
+    path: Path, panels: Mapping[str, Sequence[Line]], across: str, ticks: Sequence[str] | None, title: str
+) -> None:
+    """Panels side by side, each named by its quantity, over one thing.
+
+    That is numbers from 0 on, or 0, 1, 2 ... under the words of `ticks`. A line has the same colour and mark in every
+    panel; one that a panel has no points of is left out there.
+    """
+    figure = Figure(figsize=(max(3.4 * len(panels), 4.5), 3.3), layout="constrained")
+    labels = list(dict.fromkeys(line.label for lines in panels.values() for line in lines))
+    styles = {label: (COLOURS[i % len(COLOURS)], "os^Dv*"[i % 6]) for i, label in enumerate(labels)}
+    for axes, (quantity, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for line in (line for line in lines if len(line.x)):
+            colour, marker = styles[line.label]
+            axes.errorbar(
+                line.x,
+                line.y,
+                line.spread,
+                fmt=marker,
+                linestyle="-",
+                capsize=3,
+                # Marks on many points would hide the line.
+                markersize=4 if len(line.x) <= 12 else 0,
+                linewidth=1.5,
+                color=colour,
+                label=line.label,
+            )
+        axes.set_title(quantity, fontsize=10)
+        axes.set_xlabel(across)
+        if ticks is None:
+            axes.set_xlim(left=0)
+        else:
+            axes.set_xticks(range(len(ticks)), ticks)
+        axes.grid(axis="y", alpha=0.3)
+    if len(labels) > 1:
+        named = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+        handles = {label: handle for handle, label in named}
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(labels), fontsize=8)
+    figure.suptitle(title, fontsize=10)
     save(figure, path)

@@ -2,19 +2,24 @@
 
 On a grid of n points a kernel of side k reaches k // 2 beyond the border, so a circular convolution of length
 N = n + k // 2 gives the same n outputs: what wraps around falls on outputs that are cut away. A real image has about
-N^2 / 2 distinct complex frequencies, each a dense product over channels. Everything is held as reals, real and
-imaginary parts side by side, so that the work is plain matrix products.
+N^2 / 2 distinct complex frequencies, each a dense product over channels. Everything is held as reals, a row for the
+real and one for the imaginary part, so that the work is plain matrix products that read each weight once.
 
 Axes: `M` frequencies, `P` = Kh Kw grid points, `*N` any axes between, clips say: behind the grid they cost nothing, in
-front of it XLA's CPU backend would copy every operand of every product.
+front of it XLA's CPU backend would copy every operand of every product. `2` is (real, imaginary).
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+FEW = 8
+"""How many frequencies' spectra of all frames are held at once in the backward pass."""
 
 
 class Basis(NamedTuple):
@@ -23,9 +28,9 @@ class Basis(NamedTuple):
     grid: tuple[int, int]
     angles: Float[np.ndarray, "M 2"]
     """Radians per step along each grid axis."""
-    forward: Float[np.ndarray, "2 M P"]
+    forward: Float[np.ndarray, "M 2 P"]
     """Grid -> real and imaginary parts."""
-    inverse: Float[np.ndarray, "P 2 M"]
+    inverse: Float[np.ndarray, "P M 2"]
     """Real and imaginary parts -> grid."""
 
 
@@ -43,35 +48,123 @@ def basis(grid: tuple[int, int], side: int) -> Basis:
     angles = 2 * np.pi * index[:, :2] / np.array([height, width])
     points = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), -1).reshape(-1, 2)
     phase = angles @ points.T
-    forward = np.stack([np.cos(phase), -np.sin(phase)])
-    inverse = np.stack([np.cos(phase), -np.sin(phase)]) * index[:, 2][:, None] / (height * width)
+    forward = np.stack([np.cos(phase), -np.sin(phase)], 1)
+    inverse = forward * index[:, 2][:, None, None] / (height * width)
     return Basis(grid, angles, forward, inverse.transpose(2, 0, 1))
 
 
-def transform(x: Float[Array, "Kh Kw *N D"], basis: Basis) -> Float[Array, "M *N 2*D"]:
-    """The frequencies of images: real parts, then imaginary parts."""
-    points = x.reshape(-1, *x.shape[2:])
-    return jnp.concatenate([jnp.tensordot(jnp.asarray(part, x.dtype), points, 1) for part in basis.forward], axis=-1)
+def transform(x: Float[Array, "Kh Kw *N D"], basis: Basis) -> Float[Array, "M 2 *N D"]:
+    """The frequencies of images."""
+    points = x.reshape(len(basis.inverse), -1)
+    return _map(jnp.asarray(basis.forward.reshape(-1, len(points)), x.dtype), points).reshape(-1, 2, *x.shape[2:])
 
 
-def transform_kernel(kernel: Float[Array, "k1 k2 D F"], basis: Basis) -> Float[Array, "M 2*D 2*F"]:
-    """A kernel as one matrix a frequency, from (real, imaginary) inputs to (real, imaginary) outputs."""
-    offsets = np.stack(np.meshgrid(*(np.arange(k) - (k - 1) // 2 for k in kernel.shape[:2]), indexing="ij"), -1)
-    phase = basis.angles @ offsets.reshape(-1, 2).T
-    taps = kernel.reshape(-1, *kernel.shape[2:])
-    real, imaginary = (
-        jnp.einsum("mk,kdf->mdf", jnp.asarray(part, kernel.dtype), taps) for part in (np.cos(phase), np.sin(phase))
-    )
-    return jnp.block([[real, imaginary], [-imaginary, real]])
-
-
-def multiply(spectrum: Float[Array, "M *N D2"], kernel: Float[Array, "M D2 F2"]) -> Float[Array, "M *N F2"]:
-    """The convolution itself: one dense product a frequency."""
-    return jnp.einsum("m...i,mif->m...f", spectrum, kernel)
-
-
-def invert(spectrum: Float[Array, "M *N F2"], basis: Basis) -> Float[Array, "Kh Kw *N F2//2"]:
+def invert(spectrum: Float[Array, "M 2 *N F"], basis: Basis) -> Float[Array, "Kh Kw *N F"]:
     """Frequencies back to the grid, the part beyond it cut away."""
-    parts = enumerate(jnp.split(spectrum, 2, axis=-1))
-    points = sum(jnp.tensordot(jnp.asarray(basis.inverse[:, part], x.dtype), x, 1) for part, x in parts)
-    return points.reshape(*basis.grid, *points.shape[1:])
+    parts = spectrum.reshape(2 * len(spectrum), -1)
+    points = _map(jnp.asarray(basis.inverse.reshape(-1, len(parts)), spectrum.dtype), parts)
+    return points.reshape(*basis.grid, *spectrum.shape[2:])
+
+
+@jax.custom_vjp
+def _map(matrix: Float[Array, "O I"], x: Float[Array, "I R"]) -> Float[Array, "O R"]:
+    """A product with a constant, whose gradient has the constant in front as well: autodiff's transposes `x` twice."""
+    return matrix @ x
+
+
+_map.defvjp(lambda matrix, x: (matrix @ x, matrix), lambda matrix, gradient: (None, matrix.T @ gradient))
+
+
+def transform_kernel(kernel: Float[Array, "k1 k2 D F"], basis: Basis) -> Float[Array, "M 2 D F"]:
+    """A kernel as one complex matrix a frequency."""
+    phases = jnp.asarray(_kernel_phases(kernel.shape[:2], basis), kernel.dtype)
+    # This order is a matrix product's own; any other would be a transposition of all weights.
+    return jnp.tensordot(phases, kernel.reshape(-1, *kernel.shape[2:]), 1)
+
+
+def _kernel_phases(sides: tuple[int, ...], basis: Basis) -> Float[np.ndarray, "M 2 taps"]:
+    offsets = np.stack(np.meshgrid(*(np.arange(k) - (k - 1) // 2 for k in sides), indexing="ij"), -1)
+    phase = basis.angles @ offsets.reshape(-1, 2).T
+    return np.stack([np.cos(phase), np.sin(phase)], 1)
+
+
+def multiply(spectrum: Float[Array, "M 2 *N D"], kernel: Float[Array, "M 2 D F"]) -> Float[Array, "M 2 *N F"]:
+    """The convolution itself: one dense product a frequency.
+
+    (x + iy)(v + iw) as rows (x, -y) and (y, x) times the column (v, w): every weight is held and read once.
+    """
+    frequencies, _, inputs, outputs = kernel.shape
+    rows = spectrum.reshape(frequencies, 2, -1, inputs)
+    turned = rows[:, ::-1] * jnp.array([-1, 1], rows.dtype)[:, None, None]
+    doubled = jnp.concatenate([rows, turned], -1).reshape(frequencies, -1, 2 * inputs)
+    product = jnp.matmul(doubled, kernel.reshape(frequencies, -1, outputs))
+    return product.reshape(*spectrum.shape[:-1], outputs)
+
+
+def multiply_adjoint(
+    spectrum: Float[Array, "M 2 *N D"], gradient: Float[Array, "M 2 *N F"]
+) -> tuple[Float[Array, "M D F"], Float[Array, "M D F"]]:
+    """The gradient of `multiply`'s kernel, real and imaginary: each one product over all rows a frequency."""
+    frequencies, inputs, outputs = gradient.shape[0], spectrum.shape[-1], gradient.shape[-1]
+    rows = spectrum.reshape(frequencies, -1, inputs)
+    real, imaginary = gradient.reshape(frequencies, 2, -1, outputs).swapaxes(0, 1)
+    columns = jnp.concatenate([real, imaginary], 1), jnp.concatenate([imaginary, -real], 1)
+    return tuple(jnp.einsum("mni,mnf->mif", rows, column) for column in columns)
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """Convolutions on one grid in this form, with kernels of at most `side` x `side`."""
+
+    grid: tuple[int, int]
+    side: int
+
+    @property
+    def _basis(self) -> Basis:
+        return basis(self.grid, self.side)
+
+    def prepare(self, kernel: Float[Array, "k k D F"]) -> Float[Array, "M 2 D F"]:
+        """A kernel in the form it is multiplied in."""
+        return transform_kernel(kernel, self._basis)
+
+    def analyse(self, x: Float[Array, "Kh Kw *N D"]) -> Float[Array, "M 2 *N D"]:
+        """Images in the form they are multiplied in."""
+        return transform(x, self._basis)
+
+    def multiply(self, x: Float[Array, "M 2 *N D"], weights: Float[Array, "M 2 D F"]) -> Float[Array, "M 2 *N F"]:
+        """Prepared kernel and analysed images -> the convolution, to be summed and synthesised."""
+        return multiply(x, weights)
+
+    def synthesise(self, y: Float[Array, "M 2 *N F"]) -> Float[Array, "Kh Kw *N F"]:
+        """Products (or sums of them) back on the grid."""
+        return invert(y, self._basis)
+
+    def kernel_gradient(
+        self, x: Float[Array, "Kh Kw *N D"], gradient: Float[Array, "Kh Kw *N F"], side: int
+    ) -> Float[Array, "k k D F"]:
+        """The gradient of a kernel of `side` from a convolution's images and its outputs' gradient.
+
+        A few frequencies at a time: the images' spectra are larger than the images.
+        """
+        images, of_outputs = (
+            array.reshape(array.shape[0] * array.shape[1], -1, array.shape[-1]) for array in (x, gradient)
+        )
+
+        def add(total: Array, part: tuple[Array, ...]) -> tuple[Array, None]:
+            forward, inverse, phases = part
+            spectra = jnp.tensordot(forward, images, 1), jnp.tensordot(inverse, of_outputs, 1)
+            parts = zip(phases.transpose(1, 2, 0), multiply_adjoint(*spectra), strict=True)
+            return total + sum(jnp.tensordot(phase, part, 1) for phase, part in parts), None
+
+        parts = self._basis.forward, self._basis.inverse.transpose(1, 2, 0), _kernel_phases((side, side), self._basis)
+        start = jnp.zeros((side * side, x.shape[-1], gradient.shape[-1]), x.dtype)
+        taps, _ = jax.lax.scan(add, start, tuple(jnp.asarray(_in_groups(part), x.dtype) for part in parts))
+        return taps.reshape(side, side, *taps.shape[1:])
+
+
+def _in_groups(constants: Float[np.ndarray, "M *rest"]) -> Float[np.ndarray, "groups few *rest"]:
+    """Constants by frequency, with zeros for the frequencies that the last group lacks."""
+    groups = -(-len(constants) // FEW)
+    few = -(-len(constants) // groups)
+    padded = np.pad(constants, [(0, groups * few - len(constants))] + [(0, 0)] * (constants.ndim - 1))
+    return padded.reshape(groups, few, *constants.shape[1:])

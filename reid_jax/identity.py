@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from reid_jax.config import Config
+
 Parameters = dict[str, Any]
 
 SCALE = 16.0
@@ -61,3 +63,10 @@ def neck_of_batch(
     own = {"mean": embeddings.mean(0), "var": embeddings.var(0)}
     running = jax.tree.map(lambda old, new: MOMENTUM * old + (1 - MOMENTUM) * new, statistics, own)
     return neck(scale, own, embeddings), running
+
+
+def compared(behind: Float[Array, "N E"], config: Config) -> Float[Array, "N E"]:
+    """What of the neck's output is compared: scaled to unit length where every loss sees it and embeddings are."""
+    if config.loss.neck_serves == "all" and config.attention.embedding == "unit":
+        return behind * jax.lax.rsqrt(jnp.square(behind).sum(1, keepdims=True) + 1e-12)
+    return behind

@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from reid_jax.settings import Number
+
 
 def pair_loss(logits: Float[Array, "B"], same: Bool[Array, "B"]) -> Float[Array, ""]:
     """Mean of -log s over similar and -log(1 - s) over dissimilar pairs (Eq. 9, its second term)."""
     return optax.sigmoid_binary_cross_entropy(logits, same.astype(logits.dtype)).mean()
 
 
-def cross_pair_loss(logits: Float[Array, "N N"], person: Int[Array, "N"], hardness: float) -> Float[Array, ""]:
+def cross_pair_loss(logits: Float[Array, "N N"], person: Int[Array, "N"], hardness: Number) -> Float[Array, ""]:
     """The same over all pairs of two different clips of a mini-batch, similar and dissimilar weighing one half each.
 
     Each clip averages its similar and its dissimilar pairs. `hardness` above 0 weighs those it gets most wrong more: by
@@ -34,7 +36,7 @@ def cross_pair_loss(logits: Float[Array, "N N"], person: Int[Array, "N"], hardne
 
 
 def hinge_loss(
-    first: Float[Array, "B E"], second: Float[Array, "B E"], same: Bool[Array, "B"], margin: float
+    first: Float[Array, "B E"], second: Float[Array, "B E"], same: Bool[Array, "B"], margin: Number
 ) -> Float[Array, ""]:
     """RCN's (McLaughlin et al. 2016, Eq. 4): half the squared distance, or how far it falls short of the margin."""
     squared = jnp.square(first - second).sum(1)
@@ -42,18 +44,18 @@ def hinge_loss(
     return 0.5 * jnp.where(same, squared, jnp.square(short)).mean()
 
 
-def siamese_loss(pair_term: Float[Array, ""], penalties: Float[Array, "N"], coefficient: float) -> Float[Array, ""]:
+def siamese_loss(pair_term: Float[Array, ""], penalties: Float[Array, "N"], coefficient: Number) -> Float[Array, ""]:
     """Eq. 9 as it is minimised: the pair term plus lambda times the clips' mean location penalty (both of a pair)."""
     return pair_term + coefficient * 2.0 * penalties.mean()
 
 
-def identity_loss(logits: Float[Array, "N P"], person: Int[Array, "N"], smoothing: float) -> Float[Array, ""]:
+def identity_loss(logits: Float[Array, "N P"], person: Int[Array, "N"], smoothing: Number) -> Float[Array, ""]:
     """Cross-entropy of classifying the train persons, with `smoothing` of the label spread over all of them."""
     labels = optax.smooth_labels(jax.nn.one_hot(person, logits.shape[1]), smoothing)
     return optax.softmax_cross_entropy(logits, labels).mean()
 
 
-def triplet_loss(embeddings: Float[Array, "N E"], person: Int[Array, "N"], margin: float) -> Float[Array, ""]:
+def triplet_loss(embeddings: Float[Array, "N E"], person: Int[Array, "N"], margin: Number) -> Float[Array, ""]:
     """Batch-hard triplets (Hermans et al. 2017): each clip's farthest positive and nearest negative, Euclidean.
 
     Clips without a positive or a negative in the mini-batch count as 0.

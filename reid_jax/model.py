@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt8
 
 from reid_jax import attention, recurrent
+from reid_jax.backbones.rematerialise import by_stages
 from reid_jax.config import AttentionConfig, Config, RecurrentConfig
 
 Parameters = dict[str, Any]
@@ -23,7 +24,7 @@ class Encoding(NamedTuple):
     """What the network makes of its clips."""
 
     embedding: Float[Array, "*N E"]
-    """h-bar, flattened (Eq. 6)."""
+    """h-bar, flattened (Eq. 6), or what `represent` puts in its place."""
     locations: Float[Array, "*N T Kh Kw"]
     """m_t: where it looked; each frame's map sums to one."""
     selection: Float[Array, "*N T"]
@@ -45,8 +46,13 @@ def initialise_head(key: PRNGKeyArray, cube: tuple[int, int, int], config: Confi
         "initial_state": {"first": first, "second": second, "bias": jnp.zeros(hidden)},
         "location": attention.initialise_location(keys[3], size, cube[0] * cube[1], width),
         "selection": jnp.zeros(size),
-        "similarity": initial_similarity(size, config.attention.embedding),
+        "similarity": initial_similarity(embedding_size(size, cube[2], config.attention), config.attention.embedding),
     }
+
+
+def embedding_size(states: int, features: int, config: AttentionConfig) -> int:
+    """E, for so many values of a state and of a region's features."""
+    return {"states": states, "features": features, "both": states + features}[config.represent]
 
 
 def initial_similarity(size: int, embedding: str) -> Parameters:
@@ -130,22 +136,33 @@ def look(
 def select(
     parameters: Parameters,
     states: Float[Array, "T Ks1 Ks2 C"],
+    attended: Float[Array, "T D"],
     mask: Bool[Array, "T"],
     config: AttentionConfig,
 ) -> tuple[Float[Array, "T"], Float[Array, "E"]]:
-    """Temporal weights and h-bar of one clip, flattened (Eq. 6)."""
+    """Temporal weights and the embedding of one clip: h-bar, flattened (Eq. 6), the attended features, or both."""
     if config.pooling == "attention":
         selection = attention.temporal_weights(parameters["selection"], states, mask)
     else:
         selection = attention.uniform_weights(mask)
-    if config.pooling == "max":
-        pooled = attention.pool_maximum(states, mask)
-    else:
-        pooled = jnp.einsum("t,tijc->ijc", selection, states)
-    embedding = pooled.reshape(-1)
-    if config.embedding == "unit":
-        embedding = embedding * jax.lax.rsqrt(jnp.sum(jnp.square(embedding)) + 1e-12)
-    return selection, embedding
+    scale = unit if config.embedding == "unit" else lambda part: part
+    sequences = {"states": (states,), "features": (attended,), "both": (states, attended)}[config.represent]
+    parts = [pool(sequence, selection, mask, config.pooling) for sequence in sequences]
+    return selection, scale(jnp.concatenate([scale(part) for part in parts]))
+
+
+def pool(
+    sequence: Float[Array, "T *S"], selection: Float[Array, "T"], mask: Bool[Array, "T"], pooling: str
+) -> Float[Array, "E"]:
+    """One clip's sequence under its temporal weights, or its maximum, flattened."""
+    if pooling == "max":
+        return attention.pool_maximum(sequence, mask).reshape(-1)
+    return jnp.tensordot(selection, sequence, 1).reshape(-1)
+
+
+def unit(vector: Float[Array, "E"]) -> Float[Array, "E"]:
+    """Scaled to length one; nothing stays nothing."""
+    return vector * jax.lax.rsqrt(jnp.sum(jnp.square(vector)) + 1e-12)
 
 
 def encode(
@@ -157,12 +174,12 @@ def encode(
 ) -> Encoding:
     """Embeddings and attention of N clips (Eq. 1-7), each independent of the others. With a key, dropout is on."""
     features = features.astype(jnp.float32)
-    if config.recurrent.features == "standardised":
-        features = standardise(features)
-    locations, states = unroll(parameters, features, mask, config, key)
+    cubes = standardise(features) if config.recurrent.features == "standardised" else features
+    locations, states = unroll(parameters, cubes, mask, config, key)
+    attended = jnp.einsum("ntij,ntijd->ntd", locations, cubes)
     top_key = None if key is None else jax.random.fold_in(key, mask.shape[1])
     dropped = recurrent.dropout(states, config.recurrent.dropout_top, top_key)
-    selection, embedding = jax.vmap(partial(select, parameters, config=config.attention))(dropped, mask)
+    selection, embedding = jax.vmap(partial(select, parameters, config=config.attention))(dropped, attended, mask)
     return Encoding(embedding, locations, selection, states)
 
 
@@ -189,18 +206,23 @@ def extract(
     mask: Bool[Array, "N T"],
     train: bool,
     precision: str = "float32",
+    remat: bool = False,
 ) -> tuple[Float[Array, "N T Kh Kw D"], Parameters]:
     """X_t of every frame (Eq. 1), all clips as one batch, and the batch statistics after it.
 
-    The backbone computes in `precision` on parameters that are rounded on their way in; what comes out is float32.
+    The backbone computes in `precision` on parameters that are rounded on their way in; what comes out is float32. With
+    `remat` its backward pass computes again what lies within its stages.
     """
     pixels = repeat_valid(frames, mask) if train else frames
     pixels = pixels.reshape(-1, *frames.shape[2:]).astype(precision)
     variables = {**variables, "params": jax.tree.map(lambda leaf: leaf.astype(precision), variables["params"])}
-    if train:
+
+    def apply(variables: Parameters, pixels: Array) -> tuple[Array, Parameters]:
+        if not train:
+            return backbone.apply(variables, pixels, train=False), variables.get("batch_stats", {})
         features, changed = backbone.apply(variables, pixels, train=True, mutable=["batch_stats"])
-        statistics = changed.get("batch_stats", {})
-    else:
-        features, statistics = backbone.apply(variables, pixels, train=False), variables.get("batch_stats", {})
+        return features, changed.get("batch_stats", {})
+
+    features, statistics = (by_stages(apply) if remat else apply)(variables, pixels)
     features = features.astype(jnp.float32)
     return features.reshape(*frames.shape[:2], *features.shape[1:]), statistics

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from reid_jax import backbones, identity, model, peers
+from reid_jax import backbones, identity, model, peers, recurrent
 from reid_jax.config import Config, EvaluateConfig
 from reid_jax.model import Encoding, Parameters
 
@@ -54,7 +54,8 @@ def program(network: Network) -> Network:
     config = network.config
     data = replace(config.data, split=0, data_dir="", manual_dir=None, validation_persons=0, workers=0)
     evaluation = replace(EvaluateConfig(), distance=config.evaluate.distance)
-    return replace(network, config=replace(config, preset="default", seed=0, data=data, evaluate=evaluation))
+    common = replace(config, preset="default", seed=0, data=data, evaluate=evaluation)
+    return replace(network, config=replace(common, train=replace(config.train, devices=0)))
 
 
 def initialise(network: Network, key: PRNGKeyArray) -> Parameters:
@@ -115,9 +116,9 @@ def encode_pairs(
     if features is None:
         settings = network.config.backbone
         train = settings.batch_norm == "trained" and settings.fine_tune != "frozen"
-        features, statistics = model.extract(
-            network.backbone, backbone_variables(variables), clips["frames"], clips["mask"], train, settings.precision
-        )
+        remat = network.config.train.remat == "backbone"
+        arrays = backbone_variables(variables), clips["frames"], clips["mask"]
+        features, statistics = model.extract(network.backbone, *arrays, train, settings.precision, remat)
     encoding = encode(network, variables, features, clips["mask"], key)
     return jax.tree.map(lambda array: array.reshape(*shape, *array.shape[1:]), encoding), statistics
 
@@ -131,6 +132,22 @@ def encode(
 ) -> Encoding:
     """Encodings of N clips of features by the configured head. With a key, dropout is on."""
     return _HEADS[network.config.head][1](variables["head"], features, mask, network.config, key)
+
+
+def prepared(network: Network, variables: Parameters) -> Parameters:
+    """The variables with the recurrence's kernels in the form they are multiplied in, for embedding many clips.
+
+    `encode` takes them as they are; they cannot be trained or saved.
+    """
+    head, config = variables["head"], network.config
+    if config.head != "attention":
+        return variables
+    grids = model.recurrent_grids(network.cube[:2], config.attention, config.recurrent)
+    kernels = _prepare(head["recurrent"], tuple(grids), config.recurrent.formulation)
+    return {**variables, "head": {**head, "recurrent": kernels}}
+
+
+_prepare = jax.jit(recurrent.prepare, static_argnames=("grids", "formulation"))
 
 
 def clip_features(network: Network, variables: Parameters, batch: Batch) -> Float[Array, "N T Kh Kw D"]:
@@ -152,12 +169,14 @@ def encode_clips(network: Network, variables: Parameters, batch: Batch) -> Encod
 def embed_clips(network: Network, variables: Parameters, batch: Batch) -> Float[Array, "N E"]:
     """Embeddings of clips; what only the pictures need is not computed.
 
-    Where there is a neck they are those behind it, unless the distance is Eq. 8's similarity, which stands before it.
+    Where there is a neck they are those behind it, unless the distance is Eq. 8's similarity and stands before it.
     """
     embeddings = encode_clips(network, variables, batch).embedding
-    if "neck" in variables and network.config.evaluate.distance != "similarity":
-        return identity.neck(variables["head"]["identity"]["neck"], variables["neck"], embeddings)
-    return embeddings
+    before = network.config.loss.neck_serves == "identity" and network.config.evaluate.distance == "similarity"
+    if "neck" not in variables or before:
+        return embeddings
+    behind = identity.neck(variables["head"]["identity"]["neck"], variables["neck"], embeddings)
+    return identity.compared(behind, network.config)
 
 
 @partial(jax.jit, static_argnames="network")

@@ -12,9 +12,10 @@ from jaxtyping import Array, Float, Int
 
 from reid_jax import attention, identity, losses, model
 from reid_jax import network as networks
-from reid_jax.config import LossConfig
-from reid_jax.model import Encoding, Parameters
+from reid_jax.config import Config, LossConfig
+from reid_jax.model import Parameters
 from reid_jax.network import Batch, Network
+from reid_jax.settings import Number, is_on
 
 Metrics = dict[str, Array]
 
@@ -23,10 +24,11 @@ def batch_loss(network: Network, variables: Parameters, batch: Batch, key: Array
     """Eq. 9 of a mini-batch of pairs and what stands beside it; also its metrics and the changed statistics."""
     config, head = network.config, variables["head"]
     encodings, statistics = networks.encode_pairs(network, variables, batch, key)
-    first, second = encodings.embedding[:, 0], encodings.embedding[:, 1]
+    compared, classified, neck = _behind_neck(config, variables, encodings.embedding)
+    first, second = compared[:, 0], compared[:, 1]
     logits = jax.vmap(partial(model.similarity_logit, head["similarity"]))(first, second)
     if config.loss.pairs == "cross":
-        all_logits, person = _all_pairs(head["similarity"], encodings, batch["person"])
+        all_logits, person = _all_pairs(head["similarity"], compared, batch["person"])
         pair_term = losses.cross_pair_loss(all_logits, person, config.loss.hardness)
     else:
         pair_term = {
@@ -36,7 +38,7 @@ def batch_loss(network: Network, variables: Parameters, batch: Batch, key: Array
         }[config.loss.pairs]()
     penalties = jax.vmap(jax.vmap(attention.location_penalty))(encodings.locations, batch["mask"])
     loss = losses.siamese_loss(pair_term, penalties.reshape(-1), config.loss.penalty)
-    beside, neck = _losses_beside(config.loss, variables, encodings.embedding, batch["person"])
+    beside = _losses_beside(config.loss, head, compared, classified, batch["person"])
     loss = loss + sum(weight * term for weight, term in beside.values())
     metrics = {
         "loss": loss,
@@ -48,27 +50,39 @@ def batch_loss(network: Network, variables: Parameters, batch: Batch, key: Array
     return loss, (metrics, {"batch_stats": statistics, **neck})
 
 
+def _behind_neck(
+    config: Config, variables: Parameters, embeddings: Float[Array, "B 2 E"]
+) -> tuple[Float[Array, "B 2 E"], Float[Array, "B 2 E"], Parameters]:
+    """What the pairs and triplets compare, what is classified, and the neck's new statistics under `neck`, if any."""
+    if not config.loss.neck:
+        return embeddings, embeddings, {}
+    scale, clips = variables["head"]["identity"]["neck"], embeddings.reshape(-1, embeddings.shape[-1])
+    behind, statistics = identity.neck_of_batch(scale, variables["neck"], clips)
+    compared = identity.compared(behind, config) if config.loss.neck_serves == "all" else clips
+    return compared.reshape(embeddings.shape), behind.reshape(embeddings.shape), {"neck": statistics}
+
+
 def _losses_beside(
-    config: LossConfig, variables: Parameters, embeddings: Float[Array, "B 2 E"], person: Int[Array, "B 2"]
-) -> tuple[dict[str, tuple[float, Array]], Parameters]:
-    """The losses beside Eq. 9, each with its weight, and the neck's new statistics under `neck`, if it has any."""
-    clips, persons, terms, statistics = embeddings.reshape(person.size, -1), person.reshape(-1), {}, {}
-    if config.identity:
-        parameters = variables["head"]["identity"]
-        if config.neck:
-            classified, statistics["neck"] = identity.neck_of_batch(parameters["neck"], variables["neck"], clips)
-        else:
-            classified = clips
-        logits = identity.logits(parameters, classified, config.classifier)
+    config: LossConfig,
+    head: Parameters,
+    compared: Float[Array, "B 2 E"],
+    classified: Float[Array, "B 2 E"],
+    person: Int[Array, "B 2"],
+) -> dict[str, tuple[Number, Array]]:
+    """The losses beside Eq. 9, each with its weight."""
+    persons, terms = person.reshape(-1), {}
+    if is_on(config.identity):
+        logits = identity.logits(head["identity"], classified.reshape(persons.size, -1), config.classifier)
         terms["identity_loss"] = config.identity, losses.identity_loss(logits, persons, config.smoothing)
-    if config.triplet:
+    if is_on(config.triplet):
+        clips = compared.reshape(persons.size, -1)
         terms["triplet_loss"] = config.triplet, losses.triplet_loss(clips, persons, config.margin)
-    return terms, statistics
+    return terms
 
 
 def _all_pairs(
-    similarity: Parameters, encodings: Encoding, person: Int[Array, "B 2"]
+    similarity: Parameters, compared: Float[Array, "B 2 E"], person: Int[Array, "B 2"]
 ) -> tuple[Float[Array, "N N"], Int[Array, "N"]]:
-    embeddings = encodings.embedding.reshape(person.size, -1)
+    embeddings = compared.reshape(person.size, -1)
     one_to_all = jax.vmap(partial(model.similarity_logit, similarity), in_axes=(None, 0))
     return jax.vmap(one_to_all, in_axes=(0, None))(embeddings, embeddings), person.reshape(-1)

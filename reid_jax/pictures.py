@@ -20,25 +20,38 @@ from reid_jax.workdir import write_atomically
 
 # Okabe and Ito's colours, told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-RANKS = 20
+RANKS, PAPER_RANKS = 20, (1, 5, 10, 20)
 CLIPS, LONGEST, SHOWN = 6, 16, 8
 """Clips in a picture, the frames of a clip that the network sees, and how many of them are shown."""
 
 
 def save_cmc(path: Path, curves: Mapping[str, Float[np.ndarray, "G"]], protocol: str) -> None:
     """CMC curves up to rank 20, each with its rank-1 in the legend."""
+    save(cmc_figure(curves, {}, list(curves), f"CMC, {protocol}"), path)
+
+
+def cmc_figure(
+    curves: Mapping[str, Float[np.ndarray, "G"]], marks: Mapping[str, Sequence[float]], order: Sequence[str], title: str
+) -> Figure:
+    """CMC curves up to rank 20, each with its rank-1 in the legend; `marks` are the paper's rank-1, 5, 10 and 20.
+
+    `order` gives every name of either its colour and its kind of line.
+    """
     figure = Figure(figsize=(6, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for (name, cmc), colour in zip(curves.items(), COLOURS, strict=False):
-        ranks = np.arange(1, min(RANKS, len(cmc)) + 1)
-        axes.plot(
-            ranks, 100 * cmc[: len(ranks)], "o-", markersize=3, color=colour, label=f"{name} ({100 * cmc[0]:.1f})"
-        )
-    axes.set(xlabel="rank", ylabel="matching rate (%)", xlim=(1, RANKS), ylim=(0, 100), title=f"CMC, {protocol}")
+    for name, colour, marker, line in zip(order, COLOURS, "os^Dv*", ("-", "--", "-.", ":", "-", "--"), strict=False):
+        if name in curves:
+            ranks = np.arange(1, min(RANKS, len(curves[name])) + 1)
+            values, label = 100 * curves[name][: len(ranks)], f"{name} ({100 * curves[name][0]:.1f})"
+            axes.plot(ranks, values, linestyle=line, marker=marker, markersize=3.5, color=colour, label=label)
+        if name in marks:
+            label, style = f"{name}, the paper's ({marks[name][0]:.1f})", {"markersize": 8, "markerfacecolor": "none"}
+            axes.plot(PAPER_RANKS, marks[name], linestyle="none", marker=marker, color=colour, label=label, **style)
+    axes.set(xlabel="rank", ylabel="matching rate (%)", xlim=(0.5, RANKS + 0.5), ylim=(0, 101), title=title)
     axes.set_xticks([1, 5, 10, 15, 20])
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, title="rank-1 in brackets")
-    save(figure, path)
+    return figure
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -68,13 +81,13 @@ def save_attention(path: Path, network: Network, variables: Parameters, tracklet
     save(figure, path)
 
 
-def choose_clips(tracklets: Tracklets) -> list[int]:
-    """The longest tracklets of different persons, in the order of the table."""
+def choose_clips(tracklets: Tracklets, most: int = CLIPS) -> list[int]:
+    """The longest tracklets of different persons, `most` at most, in the order of the table."""
     table = tracklets.table
     known = np.flatnonzero(table.person > DISTRACTOR)
     longest = known[np.argsort(-table.length[known], kind="stable")]
     _, first = np.unique(table.person[longest], return_index=True)
-    return sorted(longest[np.sort(first)[:CLIPS]].tolist())
+    return sorted(longest[np.sort(first)[:most]].tolist())
 
 
 def show_clip(

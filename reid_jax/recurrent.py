@@ -3,41 +3,29 @@
 Axes: `Kh Kw` grid, `*N` nothing (one clip) or clips, `D` input channels, `C` hidden channels. Clips lie between grid
 and channels because there they cost the frequency products no copies.
 
-`spatial_products` is the readable definition of the cell's convolutions; `reid_jax.frequency` computes the same
-products as dense products over spatial frequencies, which XLA's CPU backend runs many times faster.
+The cell's convolutions have two forms, chosen layer by layer: `reid_jax.spatial` is the readable definition;
+`reid_jax.frequency` computes the same as dense products over spatial frequencies, which on a CPU is many times faster.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial, reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from reid_jax import deferred, frequency
+from reid_jax import deferred
 from reid_jax.config import RecurrentConfig
+from reid_jax.deferred import Step
+from reid_jax.frequency import Frequency
+from reid_jax.layers import Convolution, Kernels, Prepared, Products
+from reid_jax.layers import prepare as prepare_layer
+from reid_jax.settings import Number, is_on
+from reid_jax.spatial import Spatial
 
 State = Float[Array, "Kh Kw *N C"]
 States = tuple[Float[Array, "_Kh _Kw ... _C"], ...]
-
-
-class Kernels(NamedTuple):
-    """One layer's convolution kernels, gates side by side in the order z, r, candidate."""
-
-    input: Float[Array, "k k D 3*C"]
-    """W_z, W_r, W of Eq. 5."""
-    state: Float[Array, "k k C 3*C"]
-    """U_z, U_r, U of Eq. 5."""
-
-
-class Products(NamedTuple):
-    """The three products a cell needs, for one layer, its kernels already in the form they are used in."""
-
-    gates: Callable[[Array, Array], Float[Array, "Kh Kw *N 2*C"]]
-    """(x, h) -> W_z * x + U_z * h and W_r * x + U_r * h."""
-    candidate: Callable[[Array, Array], Float[Array, "Kh Kw *N C"]]
-    """(x, r h) -> W * x + U * (r h)."""
 
 
 def initialise(key: PRNGKeyArray, channels: int, config: RecurrentConfig) -> tuple[Kernels, ...]:
@@ -64,45 +52,48 @@ def _draw(key: PRNGKeyArray, shape: tuple[int, ...], initial: str) -> Float[Arra
     return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
-def convolve(x: Float[Array, "Kh Kw *N D"], kernel: Float[Array, "k1 k2 D F"]) -> Float[Array, "Kh Kw *N F"]:
-    """Zero-padded convolution that keeps the grid (Eq. 5's `*`)."""
-    images = jnp.moveaxis(x.reshape(*x.shape[:2], -1, x.shape[-1]), 2, 0)
-    output = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    return jnp.moveaxis(output, 0, 2).reshape(*x.shape[:-1], kernel.shape[-1])
+def choose_formulation(backend: str, grid: tuple[int, int], sides: tuple[int, int]) -> str:
+    """How a layer's convolutions are best computed: `spatial` or `frequency`.
+
+    On a CPU it is `frequency` wherever a kernel has more than one tap (docs/performance.md).
+
+    Args:
+        backend: JAX's name of what computes.
+        grid: the layer's grid.
+        sides: of its input and its state kernel.
+    """
+    return "frequency" if backend == "cpu" and max(_reach(grid, side) for side in sides) > 1 else "spatial"
 
 
-def spatial_products(kernels: Kernels) -> Products:
-    """Eq. 5's convolutions as they are written."""
-    split = 2 * kernels.state.shape[-1] // 3
-    return Products(
-        gates=lambda x, h: convolve(x, kernels.input[..., :split]) + convolve(h, kernels.state[..., :split]),
-        candidate=lambda x, rh: convolve(x, kernels.input[..., split:]) + convolve(rh, kernels.state[..., split:]),
-    )
+def _reach(grid: tuple[int, int], side: int) -> int:
+    """The side of a kernel's part that the grid has a use for: the rest meets padding only."""
+    return min(side, 2 * max(grid) - 1)
 
 
-def frequency_weights(kernels: Kernels, basis: frequency.Basis) -> list[Float[Array, "_M _I _F"]]:
-    """One layer's kernels as products over frequencies: for both gates, and for the candidate; input above state."""
-    split = 2 * kernels.state.shape[-1] // 3
-    parts = (slice(None, split), slice(split, None))
-    return [
-        jnp.concatenate([frequency.transform_kernel(kernel[..., part], basis) for kernel in kernels], axis=1)
-        for part in parts
-    ]
+def _within_reach(kernels: Kernels, grid: tuple[int, int]) -> Kernels:
+    cuts = [(kernel.shape[0] - _reach(grid, kernel.shape[0])) // 2 for kernel in kernels]
+    inner = [slice(cut, kernel.shape[0] - cut) for cut, kernel in zip(cuts, kernels, strict=True)]
+    return Kernels(*(kernel[part, part] for kernel, part in zip(kernels, inner, strict=True)))
 
 
-def frequency_products(multiplies: Sequence[deferred.Multiply], basis: frequency.Basis) -> Products:
-    """The same as `spatial_products`, computed in the frequency domain with the products of `frequency_weights`."""
+def _convolution(kernels: Kernels, grid: tuple[int, int], formulation: str) -> Convolution:
+    """The form of a layer's convolutions; with `auto` the one that `choose_formulation` names."""
+    sides = kernels.input.shape[0], kernels.state.shape[0]
+    if formulation == "auto":
+        formulation = choose_formulation(jax.default_backend(), grid, sides)
+    return Frequency(grid, max(sides)) if formulation == "frequency" else Spatial()
 
-    def product(multiply: deferred.Multiply, x: Array, h: Array) -> Array:
-        spectra = [frequency.transform(image, basis) for image in (x, h)]
-        return frequency.invert(multiply(jnp.concatenate(spectra, axis=-1)), basis)
 
-    return Products(*(partial(product, multiply) for multiply in multiplies))
+def prepare(kernels: Sequence[Kernels], grids: Sequence[tuple[int, int]], formulation: str) -> tuple[Prepared, ...]:
+    """The kernels in the form that `scan_frames` multiplies with: worth keeping for many calls without training."""
+    kernels = list(map(_within_reach, kernels, grids))
+    forms = map(partial(_convolution, formulation=formulation), kernels, grids)
+    return tuple(map(prepare_layer, forms, kernels))
 
 
 def scan_frames(
-    step: Callable[[Sequence[Products], Any, Any, Any], tuple[Any, Any]],
-    kernels: Sequence[Kernels],
+    step: Step,
+    kernels: Sequence[Kernels] | Sequence[Prepared],
     grids: Sequence[tuple[int, int]],
     formulation: str,
     shared: Any,
@@ -111,28 +102,20 @@ def scan_frames(
 ) -> tuple[Any, Any]:
     """`jax.lax.scan` of `step(layers, shared, states, frame's inputs)`; `layers` are the products of every layer.
 
-    `formulation` is how they are computed: `auto` is `frequency` on a CPU and `spatial` elsewhere.
+    `formulation` is how they are computed; kernels that are prepared already have theirs.
     """
-    if formulation == "auto":
-        formulation = "frequency" if jax.default_backend() == "cpu" else "spatial"
-    if formulation == "spatial":
-        layers = [spatial_products(layer) for layer in kernels]
-        return jax.lax.scan(lambda states, frame: step(layers, shared, states, frame), start, inputs)
-    sides = [max(layer.input.shape[0], layer.state.shape[0]) for layer in kernels]
-    bases = [frequency.basis(grid, side) for grid, side in zip(grids, sides, strict=True)]
-    weights = [w for layer, basis in zip(kernels, bases, strict=True) for w in frequency_weights(layer, basis)]
-
-    def frequency_step(multiplies: Sequence[deferred.Multiply], *rest: Any) -> tuple[Any, Any]:
-        layers = [frequency_products(multiplies[2 * i : 2 * i + 2], basis) for i, basis in enumerate(bases)]
-        return step(layers, *rest)
-
-    return deferred.scan(frequency_step, weights, shared, start, inputs)
+    if isinstance(kernels[0], Prepared):
+        return deferred.scan_prepared(step, kernels, shared, start, inputs)
+    kernels = tuple(map(_within_reach, kernels, grids))
+    forms = tuple(map(partial(_convolution, formulation=formulation), kernels, grids))
+    return deferred.scan(step, forms, kernels, shared, start, inputs)
 
 
 def cell(products: Products, x: Float[Array, "Kh Kw *N D"], h: State) -> State:
     """One layer, one frame (Eq. 5): input x_t (or the layer below) and state h_{t-1} -> h_t."""
-    z, r = jnp.split(jax.nn.sigmoid(products.gates(x, h)), 2, axis=-1)
-    candidate = jnp.tanh(products.candidate(x, r * h))
+    for_gates, for_candidate = products.input(x)
+    z, r = jnp.split(jax.nn.sigmoid(products.gates(for_gates, h)), 2, axis=-1)
+    candidate = jnp.tanh(products.candidate(for_candidate, r * h))
     return (1 - z) * h + z * candidate
 
 
@@ -182,8 +165,8 @@ def step(
     return tuple(new_states)
 
 
-def dropout(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
+def dropout(x: Array, rate: Number, key: PRNGKeyArray | None) -> Array:
     """Inverted dropout; without a key, or at rate 0, the identity."""
-    if key is None or rate == 0.0:
+    if key is None or not is_on(rate):
         return x
     return jnp.where(jax.random.bernoulli(key, 1.0 - rate, x.shape), x / (1.0 - rate), 0.0)

@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reid_jax import settings
 from reid_jax import workdir as workdirs
 from reid_jax.config import Config
+from reid_jax.presets import preset
 from reid_jax.retrieval import mean_and_std
 
 SCORED = ("protocol", "distance", "average_precision")
 """What an evaluation may choose anew, and its results name."""
-PLACES = {"data_dir", "manual_dir", "workers"}
-"""Settings that no result depends on."""
+PLACES = {"data_dir", "manual_dir", "workers", "devices", "remat"}
+"""Settings that no result depends on, beyond the order of sums."""
 FIGURES = ("rank1", "rank5", "rank10", "rank20", "map")
 REPEATS = {"seed", "split"}
 """Settings over which means are taken."""
+UNNAMED = REPEATS | set(SCORED) | {"preset", "baselines", "log_every"}
+"""Settings that are named elsewhere, or change no result."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,16 @@ class Finished:
 def comparable(config: Config) -> dict[str, Any]:
     """Every setting that a result may depend on, by its name."""
     return {name: value for name, value in workdirs.flatten(config).items() if name not in PLACES}
+
+
+def differences(config: Config) -> str:
+    """The preset, and every setting that differs from it and may change a result."""
+    usual = comparable(preset(config.preset, config.data.dataset))
+    changed = {
+        name: value for name, value in comparable(config).items() if name not in UNNAMED and usual[name] != value
+    }
+    words = ", ".join(f"{name}={settings.in_words(value)}" for name, value in changed.items())
+    return f"{config.preset}: {words}" if words else config.preset
 
 
 def read(workdir: Path, config: Config) -> dict[str, Any] | None:
@@ -56,6 +70,8 @@ def _evaluations(workdir: Path) -> list[dict[str, Any]]:
     for path in (*sorted((workdir / "results").glob("*.json")), workdir / workdirs.RESULTS):
         try:
             values = json.loads(path.read_text())
+            if path.name != workdirs.RESULTS and isinstance(values, dict) and "rank1" not in values:
+                continue  # something else about the run
             found[tuple(values[name] for name in SCORED)] = values
         except FileNotFoundError:
             continue

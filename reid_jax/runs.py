@@ -1,15 +1,19 @@
 """A whole run in a work directory: train, evaluate, leave everything behind; and taking a finished run up again."""
 
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 from rich.console import Console
 from rich.table import Table
 
-from reid_jax import evaluate, pictures, train
+from reid_jax import devices, evaluate, pictures, train
 from reid_jax import network as networks
 from reid_jax import workdir as workdirs
 from reid_jax.checkpoints import Checkpoints
@@ -21,6 +25,7 @@ from reid_jax.network import Network
 from reid_jax.retrieval import RetrievalResult, results_record
 from reid_jax.sampling import index_pairs
 from reid_jax.tracklets import Splits, Tracklets, hold_out
+from reid_jax.train import TrainState
 
 CHECKPOINTS = "checkpoints"
 TRAINED, UNTRAINED, AVERAGE, HISTOGRAM = "trained", "untrained network", "average-pooled features", "HSV histogram"
@@ -31,50 +36,79 @@ def feature_readers(network: Network, variables: Parameters, tracklets: Tracklet
     config = network.config
     if not config.backbone.cache_features:
         return None
-    return cached_features(network, variables, tracklets, Path(config.data.data_dir) / "features")
+    folder, own = Path(config.data.data_dir) / "features", devices.own(variables)
+    return devices.first_then_all(lambda: cached_features(network, own, tracklets, folder))
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run in its work directory, ready to be trained on."""
+
+    network: Network
+    state: TrainState
+    """From the latest checkpoint, if there is one."""
+    batches: Iterator[dict[str, np.ndarray]]
+    """Beginning with the state's next batch."""
+    checkpoints: Checkpoints
+    log: Callable[[int, dict[str, float]], None]
+    validate: Callable[[Parameters], float] | None
 
 
 def fit_run(config: Config, workdir: Path, splits: Splits) -> bool:
     """Trains in an opened work directory, from its latest checkpoint if it has one; whether it reached the last step.
 
+    The configured devices share each mini-batch; of several processes all call this.
+
     Raises:
+        ValueError: the devices cannot share it.
         reid_jax.train.Diverged: a step gave a NaN or Inf.
     """
+    mesh = devices.mesh(config.train.devices, config.train.batch_pairs)
+    with opened(config, workdir, splits, mesh) as run:
+        return train.fit(run.network, run.state, run.batches, run.checkpoints, run.log, run.validate, mesh)[1]
+
+
+@contextmanager
+def opened(config: Config, workdir: Path, splits: Splits, mesh: Mesh | None) -> Iterator[OpenRun]:
+    """Takes up the run in an opened work directory; at the end all is written and closed."""
     tracklets, held_out = hold_out(splits.train, config.data.validation_persons, config.seed)
     network = networks.build(config, len(index_pairs(tracklets.table).person))
     state = train.initial_state(network)
-    checkpoints = Checkpoints(workdir / CHECKPOINTS, read_only=False)
     readers = feature_readers(network, state.variables, splits.train)
-    first_batch = 0
-    if (step := checkpoints.latest()) is not None:
-        state, first_batch = checkpoints.restore(step, state)
-    log = workdirs.MetricsLog(workdir, int(state.step))
-    batches = training_batches(
-        tracklets,
-        config.data,
-        config.train.batch_pairs,
-        config.seed,
-        readers(tracklets) if readers else None,
-        first_batch=first_batch,
-    )
-    try:
-        validate = partial(validation_map, network, held_out, readers) if held_out else None
-        return train.fit(network, state, batches, checkpoints, log, validate)[1]
-    finally:
-        batches.close()
-        checkpoints.close()
-        log.close()
+    state, first_batch = devices.replicate(state, mesh), 0
+    with ExitStack() as stack:
+        checkpoints = Checkpoints(workdir / CHECKPOINTS, read_only=False)
+        stack.callback(checkpoints.close)
+        if (step := checkpoints.latest()) is not None:
+            state, first_batch = checkpoints.restore(step, state)
+        log = workdirs.MetricsLog(workdir, int(state.step)) if devices.is_first() else workdirs.NoLog()
+        stack.callback(log.close)
+        batches = training_batches(
+            tracklets,
+            config.data,
+            config.train.batch_pairs,
+            config.seed,
+            readers(tracklets) if readers else None,
+            first_batch=first_batch,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        stack.callback(batches.close)
+        validate = partial(validation_map, network, held_out, readers, mesh=mesh) if held_out else None
+        yield OpenRun(network, state, batches, checkpoints, log, validate)
 
 
-def validation_map(network: Network, held_out: Tracklets, readers: ReaderOf | None, variables: Parameters) -> float:
+def validation_map(
+    network: Network, held_out: Tracklets, readers: ReaderOf | None, variables: Parameters, mesh: Mesh | None = None
+) -> float:
     """mAP in percent on the held-out persons, under `mars_official` with the plain frames."""
     settings = replace(network.config.evaluate, protocol="mars_official", conditions=1)
     plain = replace(network, config=replace(network.config, evaluate=settings))
-    return 100 * evaluate.evaluate_network(plain, variables, held_out, readers).mean_ap
+    return 100 * evaluate.evaluate_network(plain, variables, held_out, readers, mesh).mean_ap
 
 
-def load_run(workdir: Path, step: int | None = None) -> tuple[Network, Parameters]:
-    """The network of a run and its variables at `step`, by default the best checkpoint.
+def load_run(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -> tuple[Network, Parameters]:
+    """The network of a run and its variables at `step`, by default the best checkpoint; on a mesh, replicated.
 
     Raises:
         reid_jax.workdir.WorkDirError: there is no run, or it has no checkpoint yet.
@@ -84,7 +118,7 @@ def load_run(workdir: Path, step: int | None = None) -> tuple[Network, Parameter
     if checkpoints is None or (step := checkpoints.best() if step is None else step) is None:
         raise workdirs.WorkDirError(f"{workdir} has no checkpoint yet; train it first, with --resume")
     persons = (checkpoints.shape(step, "variables", "head", "identity", "directions") or (0,))[0]
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    here = NamedSharding(mesh, PartitionSpec()) if mesh is not None else SingleDeviceSharding(jax.devices()[0])
     network = networks.build(config, persons)
     like = jax.eval_shape(lambda key: train.state_of(network, networks.draw(network, key)), jax.random.key(0))
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like)
@@ -96,11 +130,13 @@ def load_run(workdir: Path, step: int | None = None) -> tuple[Network, Parameter
 def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any]:
     """Scores a run's best checkpoint on the test persons, prints the table, and writes results and pictures.
 
-    `config` may differ from the run's own in how it evaluates. Returns what results.json holds.
+    `config` may differ from the run's own in how it evaluates. Returns what results.json holds. Of several processes
+    all call this, and the first one writes.
     """
-    network, variables = load_run(workdir)
+    mesh = devices.mesh(config.train.devices)
+    network, variables = load_run(workdir, mesh=mesh)
     network = replace(network, config=config)
-    rows = score_all(network, variables, splits.test)
+    rows = score_all(network, variables, splits.test, mesh)
     results = {
         "dataset": config.data.dataset,
         "protocol": config.evaluate.protocol,
@@ -113,23 +149,27 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
         "commit": workdirs.code_version(),
         "baselines": {name: results_record(row) for name, row in rows.items() if name != TRAINED},
     }
+    if not devices.is_first():
+        return results
     print_results(results, rows)
     workdirs.write_json(workdir / workdirs.RESULTS, results)
     (workdir / "results").mkdir(exist_ok=True)
     workdirs.write_json(workdir / "results" / f"{results['protocol']}-{results['distance']}.json", results)
     pictures.save_cmc(workdir / "cmc.png", {name: row.cmc for name, row in rows.items()}, results["protocol"])
-    pictures.save_attention(workdir / "attention.png", network, variables, splits.test)
+    pictures.save_attention(workdir / "attention.png", network, devices.own(variables), splits.test)
     return results
 
 
-def score_all(network: Network, variables: Parameters, test: Tracklets) -> dict[str, RetrievalResult]:
+def score_all(
+    network: Network, variables: Parameters, test: Tracklets, mesh: Mesh | None = None
+) -> dict[str, RetrievalResult]:
     """The trained network's result and, where `baselines` is set, what it must improve on, by the same evaluator."""
     readers = feature_readers(network, variables, test)
-    rows = {TRAINED: evaluate.evaluate_network(network, variables, test, readers)}
+    rows = {TRAINED: evaluate.evaluate_network(network, variables, test, readers, mesh)}
     if network.config.evaluate.baselines:
-        untrained = networks.initialise(network, jax.random.key(network.config.seed))
-        rows[UNTRAINED] = evaluate.evaluate_network(network, untrained, test, readers)
-        rows[AVERAGE] = evaluate.evaluate_average(network, untrained, test, readers)
+        untrained = devices.replicate(networks.initialise(network, jax.random.key(network.config.seed)), mesh)
+        rows[UNTRAINED] = evaluate.evaluate_network(network, untrained, test, readers, mesh)
+        rows[AVERAGE] = evaluate.evaluate_average(network, untrained, test, readers, mesh)
         rows[HISTOGRAM] = evaluate.evaluate_histogram(test, network.config)
     return rows
 

@@ -7,11 +7,22 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal
 
+import jax
+from jaxtyping import Array, Float
+
 from reid_jax.config import Config
+
+Number = float | Float[Array, ""]
+"""A setting's value, or what stands for the values of several runs in their compiled step (see `trials`)."""
 
 
 class SettingError(ValueError):
     """There is no such setting, or the value is not one of its type."""
+
+
+def is_on(number: Number) -> bool:
+    """Whether a weight or rate leaves something to do: one that stands for several runs' always does."""
+    return isinstance(number, jax.Array) or number != 0
 
 
 def setting_types() -> dict[str, Any]:
@@ -46,11 +57,13 @@ def parse_value(name: str, text: str) -> Any:
         if kind is float and math.isfinite(value := float(text)):
             return value
         if typing.get_origin(kind) is tuple:
-            return tuple(int(entry) for entry in text.split("+"))
+            entry_kind = typing.get_args(kind)[0]
+            return tuple(entry_kind(entry) for entry in text.split("+")) if text else ()
     except ValueError:
         pass
     allowed = {int: "whole numbers", float: "numbers", str: "words", str | None: "words"}.get(kind)
-    allowed = allowed or (f"one of {', '.join(named)}" if named else "whole numbers joined by +, as 64+128")
+    joined = "names joined by +, as stem+block0" if kind == tuple[str, ...] else "whole numbers joined by +, as 64+128"
+    allowed = allowed or (f"one of {', '.join(named)}" if named else joined)
     raise SettingError(f"{name}={text}: the values of {name} are {allowed}")
 
 

@@ -1,4 +1,4 @@
-"""Sweeps: from a base configuration and what varies to a list of runs, and the runs one after the other.
+"""Sweeps: from a base configuration and what varies to a list of runs, and the runs one after the other or together.
 
 An axis is a setting of `config` by its name, or one of two words for several settings at once:
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from reid_jax import results, runs
+from reid_jax import results, runs, trials
 from reid_jax import workdir as workdirs
 from reid_jax.config import Config, DataConfig
 from reid_jax.settings import change, in_words, parse_value
@@ -148,36 +148,64 @@ class Outcome:
     failed: Mapping[str, Exception]
     """The error of each run that failed, by the run's name."""
     stopped: str | None
-    """The run during which the sweep was asked to stop; it is saved."""
+    """The runs during which the sweep was asked to stop; they are saved."""
 
 
-def run_sweep(found: Sequence[SweepRun], root: Path, load: Callable[[DataConfig], Splits]) -> Outcome:
+def run_sweep(
+    found: Sequence[SweepRun], root: Path, load: Callable[[DataConfig], Splits], together: int = 1
+) -> Outcome:
     """Trains and evaluates every run that is not finished, each in its own work directory, resuming where one began.
 
-    All data is loaded first, by `load`, so that a data set that is not there is an error and not one a run.
+    All data is loaded first, by `load`, so that a data set that is not there is an error and not one a run. Up to
+    `together` runs are trained by one compiled step, where they allow it (see `trials`).
 
     Raises:
         reid_jax.workdir.WorkDirError: see `state`; no run has begun then.
     """
     open_runs = [run for run in found if state(run, root) != "finished"]
     tracklets = {run.name: load(run.config.data) for run in open_runs}
-    failed = {}
+    failed, number = {}, 0
     print(f"{len(found) - len(open_runs)} of {len(found)} runs are finished already")
-    for number, run in enumerate(open_runs, 1):
-        print(f"run {number} of {len(open_runs)}: {root / run.name}")
-        splits = tracklets[run.name]
-        try:
-            workdirs.open_workdir(root / run.name, run.config, resume=True, overwrite=False)
-            if not runs.fit_run(run.config, root / run.name, splits):
-                return Outcome(failed, run.name)
-            runs.evaluate_run(run.config, root / run.name, splits)
-        # Whatever it is, from a loss that is not finite to too little memory: the other runs may well pass.
-        except Exception as error:
-            failed[run.name] = error
-            if not isinstance(error, ValueError | OSError | Diverged):
-                traceback.print_exception(error)
-            print(f"{run.name} failed: {error or type(error).__name__}")
+    for group in batches(open_runs, together):
+        for run in group:
+            number += 1
+            print(f"run {number} of {len(open_runs)}: {root / run.name}")
+        reached = _train(group, root, tracklets)
+        if stopped := [run.name for run, result in zip(group, reached, strict=True) if result is False]:
+            return Outcome(failed, ", ".join(stopped))
+        for run, result in zip(group, reached, strict=True):
+            # Whatever it is, from a loss that is not finite to too little memory: the other runs may well pass.
+            try:
+                if isinstance(result, Exception):
+                    raise result
+                runs.evaluate_run(run.config, root / run.name, tracklets[run.name])
+            except Exception as error:
+                failed[run.name] = error
+                if not isinstance(error, ValueError | OSError | Diverged):
+                    traceback.print_exception(error)
+                print(f"{run.name} failed: {error or type(error).__name__}")
     return Outcome(failed, None)
+
+
+def batches(found: Sequence[SweepRun], together: int) -> list[list[SweepRun]]:
+    """The runs in groups of at most so many that one step can train, in the order of each group's first run."""
+    if together < 2:
+        return [[run] for run in found]
+    alike: dict[Config, list[SweepRun]] = {}
+    for run in found:
+        alike.setdefault(trials.common(run.config), []).append(run)
+    return [group[first : first + together] for group in alike.values() for first in range(0, len(group), together)]
+
+
+def _train(group: Sequence[SweepRun], root: Path, tracklets: Mapping[str, Splits]) -> list[bool | Exception]:
+    """Whether each run reached its last step, or why it failed."""
+    try:
+        for run in group:
+            workdirs.open_workdir(root / run.name, run.config, resume=True, overwrite=False)
+        found = [(run.config, root / run.name, tracklets[run.name]) for run in group]
+        return [runs.fit_run(*found[0])] if len(found) == 1 else trials.fit_runs(found)
+    except Exception as error:
+        return [error] * len(group)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -12,16 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
 from tqdm import tqdm
 
-from reid_jax import backbones, objective
+from reid_jax import backbones, devices, objective
 from reid_jax import network as networks
 from reid_jax.checkpoints import Checkpoints
-from reid_jax.config import Config
+from reid_jax.config import Config, TrainConfig
 from reid_jax.model import Parameters
 from reid_jax.network import Batch, Network
 from reid_jax.objective import Metrics
+from reid_jax.settings import Number
 
 
 class Diverged(RuntimeError):
@@ -57,26 +59,34 @@ def learning_rate(config: Config) -> optax.Schedule:
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
     """Element-wise clipping, then RMSProp (section V.B); the backbone at its own rate, frozen parts not at all."""
+    scaling = {
+        "rmsprop": partial(optax.scale_by_rms, decay=0.9, eps=1e-8, bias_correction=True),
+        "adam": optax.scale_by_adam,
+    }[config.train.optimizer]
 
-    def rmsprop(factor: float) -> optax.GradientTransformation:
+    def at_rate(factor: Number) -> optax.GradientTransformation:
         schedule = learning_rate(config)
         return optax.chain(
             optax.clip(config.train.clip),
-            optax.scale_by_rms(decay=0.9, eps=1e-8, bias_correction=True),
+            scaling(),
             optax.add_decayed_weights(config.train.weight_decay),
             optax.scale_by_learning_rate(lambda step: factor * schedule(step)),
         )
 
-    parts = {"head": rmsprop(1.0), "backbone": rmsprop(config.backbone.backbone_rate), "frozen": optax.set_to_zero()}
+    parts = {"head": at_rate(1.0), "backbone": at_rate(config.backbone.backbone_rate), "frozen": optax.set_to_zero()}
     return optax.multi_transform(parts, partial(parameter_parts, config=config))
 
 
 def parameter_parts(parameters: Parameters, config: Config) -> Parameters:
     """For each leaf of {"backbone", "head"}, which part it belongs to: `head`, `backbone` or `frozen`."""
+    names, kept = tuple(parameters["backbone"]), config.backbone.frozen_stages
+    if unknown := set(kept) - set(names):
+        there = ", ".join(sorted(names))
+        raise ValueError(f"frozen_stages has {sorted(unknown)}; {config.backbone.backbone} has {there}")
     stages = {
         "frozen": (),
         "last": backbones.last_stages(config.backbone),
-        "whole": tuple(parameters["backbone"]),
+        "whole": tuple(name for name in names if name not in kept),
     }[config.backbone.fine_tune]
     return {
         "head": jax.tree.map(lambda _: "head", parameters["head"]),
@@ -103,9 +113,19 @@ def state_of(network: Network, variables: Parameters) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), variables, optimizer, jnp.full((), -1, jnp.int32))
 
 
-@partial(jax.jit, static_argnames="network", donate_argnames="state")
-def train_step(network: Network, state: TrainState, batch: Batch, key: PRNGKeyArray) -> tuple[TrainState, Metrics]:
-    """One RMSProp step; its randomness follows from the run's key and the step alone."""
+@partial(jax.jit, static_argnames=("network", "mesh"), donate_argnames="state")
+def train_step(
+    network: Network, state: TrainState, batch: Batch, key: PRNGKeyArray, mesh: Mesh | None = None
+) -> tuple[TrainState, Metrics]:
+    """One RMSProp step; its randomness follows from the run's key and the step alone.
+
+    On a mesh the state and the key are replicated, the batch is split by its pairs (see `devices`).
+    """
+    return devices.keep_replicated(one_step(network, state, batch, key), mesh)
+
+
+def one_step(network: Network, state: TrainState, batch: Batch, key: PRNGKeyArray) -> tuple[TrainState, Metrics]:
+    """`train_step` before compilation."""
     key = jax.random.fold_in(key, state.step)
     parts = parameter_parts(trained(state.variables), network.config)
 
@@ -126,9 +146,9 @@ def train_step(network: Network, state: TrainState, batch: Batch, key: PRNGKeyAr
     return TrainState(state.step + 1, variables, optimizer, broken_at), metrics
 
 
-def check_finite(state: TrainState, checkpoints: Checkpoints) -> None:
+def check_finite(broken_at: int, checkpoints: Checkpoints) -> None:
     """Raises Diverged where a step has produced a NaN or Inf, naming it and the last good checkpoint."""
-    if (step := int(state.broken_at)) >= 0:
+    if (step := broken_at) >= 0:
         good = checkpoints.latest()
         where = "none was saved before it" if good is None else f"the last good checkpoint is {checkpoints.path(good)}"
         raise Diverged(
@@ -161,49 +181,72 @@ def fit(
     checkpoints: Checkpoints,
     log: Callable[[int, dict[str, float]], None],
     validate: Callable[[Parameters], float] | None,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, bool]:
     """Trains from `state` to the configured number of steps; returns the last state and whether it was reached.
 
     `batches` begins with the batch of `state.step`. Metrics go to `log` every `log_every` steps, checkpoints are saved
     every `checkpoint_every` steps and at the end, with `validate`'s score every `validate_every`. SIGINT and SIGTERM
-    save, then end.
+    save, then end. On a mesh the state is replicated, and `batches` gives this process's pairs of each mini-batch.
 
     Raises:
         Diverged: a step gave a NaN or Inf.
     """
     settings, start = network.config.train, int(state.step)
-    program, key = networks.program(network), jax.random.key(network.config.seed)
+    program, key = networks.program(network), devices.replicate(jax.random.key(network.config.seed), mesh)
     metrics, since = [], time.perf_counter()
-    with stop_requests() as stop, tqdm(total=settings.steps, initial=start, desc="training", unit="step") as bar:
+    hidden = not devices.is_first()
+    bar = tqdm(total=settings.steps, initial=start, desc="training", unit="step", disable=hidden)
+    with stop_requests() as stop, bar:
         for step in range(start + 1, settings.steps + 1):
             batch = next(batches)
-            state, step_metrics = train_step(program, state, {name: batch[name] for name in inputs(batch)}, key)
+            batch = devices.share({name: batch[name] for name in inputs(batch)}, mesh)
+            state, step_metrics = train_step(program, state, batch, key, mesh)
             metrics.append(step_metrics)
             bar.update()
-            last = step == settings.steps or stop()
+            last = step == settings.steps or _agreed(stop, step % settings.log_every == 0)
             if last or step % settings.log_every == 0:
-                check_finite(state, checkpoints)
-                means = {name: float(np.mean([m[name] for m in jax.device_get(metrics)])) for name in step_metrics}
-                means["steps_per_second"] = len(metrics) / (time.perf_counter() - since)
-                log(step, means)
-                bar.set_postfix(loss=f"{means['loss']:.3f}", accuracy=f"{means['accuracy']:.2f}")
+                check_finite(int(state.broken_at), checkpoints)
+                found = means(jax.device_get(metrics), since)
+                log(step, found)
+                bar.set_postfix(loss=f"{found['loss']:.3f}", accuracy=f"{found['accuracy']:.2f}")
                 metrics, since = [], time.perf_counter()
             if last or step % settings.checkpoint_every == 0:
-                check_finite(state, checkpoints)
-                score = _score(validate, state, step, settings.validate_every, step == settings.steps, log)
-                checkpoints.save(step, state, score)
+                check_finite(int(state.broken_at), checkpoints)
+                save(settings, state, step, checkpoints, log, validate)
                 since = time.perf_counter()
             if last:
                 return state, step == settings.steps
     return state, True
 
 
-def _score(validate, state: TrainState, step: int, every: int, final: bool, log) -> float | None:
-    if validate is None or not (final or step % every == 0):
-        return None
-    score = validate(state.variables)
-    log(step, {"validation_map": score})
-    return score
+def _agreed(stop: Callable[[], bool], logged: bool) -> bool:
+    """Whether to stop; several processes ask each other when metrics are logged, to stop after the same step."""
+    if jax.process_count() == 1:
+        return stop()
+    return logged and devices.anywhere(stop())
+
+
+def means(metrics: Sequence[Mapping[str, Any]], since: float) -> dict[str, float]:
+    """The mean of each metric over steps, and the steps a second since a moment of `time.perf_counter`."""
+    found = {name: float(np.mean([values[name] for values in metrics])) for name in metrics[0]}
+    return found | {"steps_per_second": len(metrics) / (time.perf_counter() - since)}
+
+
+def save(
+    settings: TrainConfig,
+    state: TrainState,
+    step: int,
+    checkpoints: Checkpoints,
+    log: Callable[[int, dict[str, float]], None],
+    validate: Callable[[Parameters], float] | None,
+) -> None:
+    """Saves a state, where it is due with its score on the held-out persons."""
+    score = None
+    if validate is not None and (step == settings.steps or step % settings.validate_every == 0):
+        score = validate(state.variables)
+        log(step, {"validation_map": score})
+    checkpoints.save(step, state, score)
 
 
 def inputs(batch: dict[str, np.ndarray]) -> list[str]:

@@ -26,10 +26,11 @@ CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 RESULTS = "results.json"
 
-OWN = (METRICS, RESULTS, "results", "cmc.png", "attention.png", "tensorboard", "checkpoints", CONFIG)
+OWN = (METRICS, RESULTS, "results", "paper", "cmc.png", "attention.png", "tensorboard", "checkpoints", CONFIG)
 """What a run leaves in its work directory, in the order of deletion: what shows that it is one comes last."""
 
 CHANGEABLE = {"preset", "steps", "log_every", "checkpoint_every", "validate_every", "data_dir", "manual_dir", "workers"}
+CHANGEABLE |= {"devices", "remat"}  # which change the order of sums at most
 """Settings that a resumed run may change beside those of `evaluate`: none alters a step that was already taken."""
 
 
@@ -230,3 +231,13 @@ class MetricsLog:
         """Writes what is still held back."""
         self._file.close()
         self._events.close()
+
+
+class NoLog:
+    """A log of a process that is not the one that writes."""
+
+    def __call__(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""

@@ -53,6 +53,20 @@ def _forms(name):
     return (flag, f"{flag},", f"no-{flag}", f"{flag}|--no-{flag}")
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--processes", "2"],
+        ["--coordinator", "host:1"],
+        ["--coordinator", "host:1", "--processes", "2", "--process", "2"],
+    ],
+)
+def test_processes_that_are_not_told_where_they_belong_are_an_error(flags):
+    arguments = command_line.parse("A program.", flags, kind=command_line.SharedArguments)
+    with pytest.raises(ValueError, match="--coordinator"):
+        command_line.join(arguments)
+
+
 def test_the_defaults_are_those_of_preset_and_data_set():
     assert parse().config == preset("default", "walkers")
     assert parse("--dataset", "mars", "--preset", "paper").config == preset("paper", "mars")

@@ -51,6 +51,8 @@ BROKEN = {
     "frames": {"data": DataConfig(frames=0)},
     "crop": {"data": DataConfig(crop=0.0)},
     "steps": {"train": TrainConfig(steps=0)},
+    "devices is 4: it must divide batch_pairs, 10": {"train": TrainConfig(devices=4)},
+    "devices is -1": {"train": TrainConfig(devices=-1)},
     "cache_features": {"backbone": BackboneConfig(cache_features=True, fine_tune="last")},
 }
 

@@ -161,6 +161,23 @@ def evaluated(tracklets, embed_frames, embed_batch, view="whole", condition=WHOL
         return list(batches)
 
 
+def test_processes_share_each_evaluation_batch_between_them(tracklets):
+    def shares(process, count):
+        options = dict(multiple=4, process_index=process, process_count=count)
+        with closing(evaluation_batches(tracklets, 32, 16, 0, 16, WHOLE, "whole", **options)) as batches:
+            return list(batches)
+
+    whole, halves = shares(0, 1), [shares(process, 2) for process in range(2)]
+    assert {len(batch["row"]) % 4 for batch in whole} == {0}
+    assert sorted(row for batch in whole for row in batch["row"] if row >= 0) == list(range(len(ROWS)))
+    for k, batch in enumerate(whole):
+        np.testing.assert_array_equal(halves[0][k]["row"], batch["row"])
+        np.testing.assert_array_equal(halves[1][k]["row"], batch["row"])
+        for key in ("frames", "mask"):
+            joined = np.concatenate([half[k][key] for half in halves])
+            np.testing.assert_array_equal(joined, batch[key], err_msg=key)
+
+
 def test_every_tracklet_is_evaluated_once_and_whole(tracklets):
     rows = []
     for batch in evaluated(tracklets, 0, 16):

@@ -1,4 +1,4 @@
-"""Caffe's form of GoogLeNet against the graph of it that the package `onnx` brings along."""
+"""Caffe's form of GoogLeNet against the graph of it that the package `onnx` brings along, and in PyTorch's layers."""
 
 from functools import partial
 from pathlib import Path
@@ -73,46 +73,30 @@ def test_bvlc_equals_the_onnx_graph(variables):
     close(seen["intermediates"]["inception5b"]["__call__"][0], cube.transpose(0, 2, 3, 1), 1e-4)
 
 
-def run_in_torch(torch, onnx, nodes, values):
-    """The convolutional part of an ONNX graph, in PyTorch: `values` by name, of which the last one is returned."""
-    functional = torch.nn.functional
-    for node in nodes:
-        told = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-        inputs = [values[name] for name in node.input]
-        if node.op_type == "Conv":
-            result = functional.conv2d(*inputs, stride=told["strides"], padding=told["pads"][:2])
-        elif node.op_type == "Relu":
-            result = functional.relu(*inputs)
-        elif node.op_type == "MaxPool":
-            rounded_up = told["pads"] == [0, 0, 1, 1]
-            margin = 0 if rounded_up else told["pads"][0]
-            result = functional.max_pool2d(*inputs, told["kernel_shape"], told["strides"], margin, ceil_mode=rounded_up)
-        elif node.op_type == "LRN":
-            result = functional.local_response_norm(*inputs, told["size"], told["alpha"], told["beta"], told["bias"])
-        elif node.op_type == "Concat":
-            result = torch.cat(inputs, told["axis"])
-        else:
-            return result
-        values[node.output[0]] = result
-
-
-@pytest.mark.usefixtures("quick_compilation")
-def test_bvlc_equals_the_graph_in_gradients_and_any_size(variables):
-    torch = pytest.importorskip("torch", reason="it runs the graph backwards")
-    config = BackboneConfig(backbone="googlenet_bvlc")
-    part, pixels = part_up_to(config, variables), random_pixels(2, 64, 32)
-    onnx, model = caffe_graph(published_form("googlenet_bvlc", variables))
-    values = {item.name: torch.tensor(onnx.numpy_helper.to_array(item)) for item in model.graph.initializer}
-    values["data_0"] = torch.tensor(caffe_pixels(pixels))
-    leaves = {name: value.requires_grad_() for name, value in values.items() if value.is_floating_point()}
-    theirs = run_in_torch(torch, onnx, model.graph.node, values)
+def compare_caffe_form(torch, config, part, pixels, build, mean, cube):
+    """Outputs and gradients of a backbone in Caffe's form and of the network that `build` gives for its tensors."""
+    tensors = {
+        name: torch.nn.Parameter(torch.tensor(value)) for name, value in published_form(config.backbone, part).items()
+    }
+    frames = torch.tensor(pixels).permute(0, 3, 1, 2).requires_grad_()
+    theirs = build(tensors)(frames.flip(1) - torch.tensor(mean)[:, None, None])
     direction = torch.tensor(np.random.default_rng(2).normal(size=theirs.shape), dtype=torch.float32)
     (theirs * direction).sum().backward()
     weights = direction.numpy().transpose(0, 2, 3, 1)
     features, gradients, of_pixels = outputs_and_gradients(config, part, pixels, weights, False)
-    assert features.shape == (2, 2, 1, 1024)
-    close(features, theirs.detach().numpy().transpose(0, 2, 3, 1), 1e-4)
-    close(of_pixels[..., ::-1], leaves["data_0"].grad.numpy().transpose(0, 2, 3, 1), 1e-4)
+    assert features.shape == cube
+    close(features, theirs.detach().permute(0, 2, 3, 1).numpy(), 1e-4)
+    close(of_pixels, frames.grad.permute(0, 2, 3, 1).numpy(), 1e-4)
+    assert gradients.keys() == tensors.keys()
     for name, gradient in gradients.items():
-        layer, blob = name.rsplit(".", 1)
-        close(gradient, leaves[f"{layer}_{'wb'[int(blob)]}_0"].grad.numpy(), 1e-4)
+        close(gradient, tensors[name].grad.numpy(), 1e-4)
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_bvlc_equals_pytorch_in_gradients_and_any_size(variables):
+    torch = pytest.importorskip("torch", reason="the independent implementation")
+    from benchmarks.torch_networks import caffe_googlenet
+
+    config = BackboneConfig(backbone="googlenet_bvlc")
+    part, pixels = part_up_to(config, variables), random_pixels(2, 64, 32)
+    compare_caffe_form(torch, config, part, pixels, caffe_googlenet, [104, 117, 123], (2, 2, 1, 1024))

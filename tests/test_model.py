@@ -10,6 +10,7 @@ import pytest
 
 from reid_jax import attention, model, recurrent
 from reid_jax.config import AttentionConfig, Config, RecurrentConfig
+from reid_jax.layers import products_of
 from tests.test_recurrent import equation_5, pool_by_hand, sigmoid
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -253,7 +254,8 @@ def test_dropout_between_never_falls_on_the_recurrent_path():
 
     @partial(jax.jit)
     def states_of_both_layers(key):
-        layers = [recurrent.spatial_products(kernels) for kernels in parameters["recurrent"]]
+        grids = model.recurrent_grids(clip.shape[1:3], config.attention, config.recurrent)
+        layers = list(map(products_of, recurrent.prepare(parameters["recurrent"], grids, "spatial")))
         dropped = plain = model.initial_states(parameters["initial_state"], clip, mask, config)
         for t in range(3):
             dropped = recurrent.step(layers, clip[t], dropped, config.recurrent, jax.random.fold_in(key, t))

@@ -15,7 +15,7 @@ from reid_jax.config import AttentionConfig, BackboneConfig, Config, DataConfig,
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 encode_pairs = jax.jit(networks.encode_pairs, static_argnums=0)
-extract = jax.jit(model.extract, static_argnums=(0, 4, 5))
+extract = jax.jit(model.extract, static_argnums=(0, 4, 5, 6))
 
 
 def make_config(backbone, height, width, **settings):
@@ -173,6 +173,25 @@ def test_bfloat16_rounds_the_backbone_and_nothing_else():
     slope = jax.grad(lambda params: jnp.square(features(params, "bfloat16")[0]).mean())(backbone["params"])
     assert {leaf.dtype for leaf in jax.tree.leaves(slope)} == {jnp.dtype("float32")}
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
+
+
+def test_rematerialisation_gives_the_same_features_statistics_and_gradients_in_less_memory():
+    network, variables = small_network()
+    backbone = networks.backbone_variables(variables)
+    frames, mask = pairs()["frames"][:, 0], pairs()["mask"][:, 0]
+
+    def loss(params, remat):
+        features, statistics = model.extract(
+            network.backbone, {**backbone, "params": params}, frames, mask, True, "float32", remat
+        )
+        return jnp.square(features).mean(), (features, statistics)
+
+    slope = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
+    plain, remat = (slope.lower(backbone["params"], chosen).compile() for chosen in (False, True))
+    kept, computed = (compiled(backbone["params"]) for compiled in (plain, remat))
+    scale = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(kept[1]))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6 * scale), kept, computed)
+    assert remat.memory_analysis().temp_size_in_bytes < plain.memory_analysis().temp_size_in_bytes
 
 
 def test_average_features_are_the_mean_over_valid_frames_and_the_grid():

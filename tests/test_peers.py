@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_runs import fit, tiny_config, tiny_splits
+from tiny_runs import fit, take_batches, tiny_config, tiny_splits
 
-from reid_jax import identity, losses, peers, runs
+from reid_jax import identity, losses, objective, peers, runs
+from reid_jax import network as networks
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 CUBE = (3, 2, 4)
@@ -114,3 +115,22 @@ def test_peers_run_whole(settings, tmp_path):
         assert np.abs(variables["neck"]["mean"]).max() > 0
     results = runs.evaluate_run(network.config, tmp_path / "run", tiny_splits())
     assert results["probes"] == 4
+
+
+def test_a_neck_that_serves_all_gives_unit_lengths_to_every_loss_and_to_the_comparison():
+    settings = dict(head="pooling", pairs="cross", identity=1.0, triplet=1.0, neck=True, classifier="linear")
+    config = tiny_config(**settings, neck_serves="all", distance="similarity")
+    network = networks.build(config, 4)
+    variables = networks.initialise(network, jax.random.key(0))
+    batch = jax.tree.map(jnp.asarray, take_batches(config, 1)[0] | {"person": np.array([[0, 1], [2, 2]])})
+    _, (metrics, after) = objective.batch_loss(network, variables, batch, jax.random.key(1))
+    encoding, _ = networks.encode_pairs(network, variables, batch, jax.random.key(1))
+    clips = np.asarray(encoding.embedding, np.float64).reshape(4, -1)
+    behind = (clips - clips.mean(0)) / np.sqrt(clips.var(0) + 1e-5)
+    unit = behind / np.linalg.norm(behind, axis=1, keepdims=True)
+    triplets = losses.triplet_loss(jnp.asarray(unit, jnp.float32), jnp.array([0, 1, 2, 2]), config.loss.margin)
+    np.testing.assert_allclose(metrics["triplet_loss"], triplets, rtol=1e-3)
+    embedded = networks.embed_clips(
+        network, variables | after, {name: batch[name][:, 0] for name in ("frames", "mask")}
+    )
+    np.testing.assert_allclose(jnp.linalg.norm(embedded, axis=1), 1.0, rtol=1e-5)

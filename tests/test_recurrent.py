@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reid_jax import recurrent
+from reid_jax import recurrent, spatial
 from reid_jax.config import RecurrentConfig
-from reid_jax.recurrent import Kernels
+from reid_jax.layers import Kernels
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -254,7 +254,7 @@ def test_scaled_kernels_keep_the_variance_of_unit_inputs():
     (layer,) = recurrent.initialise(key(9), 24, settings((32,), (5,), (3,), initial="scaled"))
     inputs = np.random.default_rng(9).standard_normal((9, 9, 32)).astype(np.float32)
     for kernel in layer:
-        inner = recurrent.convolve(jnp.asarray(inputs[..., : kernel.shape[2]]), kernel)[2:-2, 2:-2]
+        inner = spatial.convolve(jnp.asarray(inputs[..., : kernel.shape[2]]), kernel)[2:-2, 2:-2]
         assert 0.8 < np.var(inner) < 1.25
 
 
@@ -286,9 +286,40 @@ def test_dropout_follows_from_the_key():
     assert (first != other).any()
 
 
-def test_auto_is_one_of_the_formulations():
-    config = settings((3,), (3,), (3,), formulation="auto")
-    kernels, frames, states = random_stack(1, (3, 2), 2, config)
-    chosen = run(kernels, frames, states, config)
-    spatial = run(kernels, frames, states, settings((3,), (3,), (3,), formulation="spatial"))
-    np.testing.assert_allclose(chosen[0], spatial[0], atol=1e-5)
+@pytest.mark.parametrize(
+    ("backend", "grid", "sides", "chosen"),
+    [
+        ("cpu", (7, 7), (3, 5), "frequency"),
+        ("cpu", (7, 7), (1, 1), "spatial"),
+        ("cpu", (7, 7), (1, 3), "frequency"),
+        ("cpu", (1, 1), (5, 5), "spatial"),
+        ("cpu", (1, 4), (3, 3), "frequency"),
+        ("gpu", (7, 7), (5, 5), "spatial"),
+        ("tpu", (7, 7), (1, 1), "spatial"),
+    ],
+)
+def test_the_formulation_follows_from_the_backend_and_the_taps_that_the_grid_uses(backend, grid, sides, chosen):
+    assert recurrent.choose_formulation(backend, grid, sides) == chosen
+
+
+@pytest.mark.parametrize("formulation", [*FORMULATIONS, "auto"])
+def test_prepared_kernels_give_the_same_states(formulation):
+    config = settings((3, 2), (3, 1), (5, 1), formulation=formulation)
+    kernels, frames, states = random_stack(13, (4, 3), 2, config)
+    prepared = recurrent.prepare(kernels, [h.shape[:2] for h in states], formulation)
+    for one, other in zip(run(kernels, frames, states, config), run(prepared, frames, states, config), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+def test_the_scans_gradient_can_be_mapped(formulation):
+    """Over first states, say: the same as one after the other."""
+    config = settings((3,), (3,), (3,), formulation=formulation)
+    kernels, frames, (h,) = random_stack(16, (3, 2), 2, config)
+    several = jnp.stack([h, -h, 0.5 * h])
+    gradient = jax.grad(lambda kernels, h: jnp.sum(jnp.square(scan(kernels, frames, (h,), config)[0])))
+    mapped = jax.jit(jax.vmap(gradient, in_axes=(None, 0)))(kernels, several)
+    for number in range(3):
+        alone = jax.jit(gradient)(kernels, several[number])
+        for one, other in zip(jax.tree.leaves(mapped), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(one[number], other, atol=1e-4)

@@ -21,6 +21,7 @@ from tests.test_googlenet import (
     random_variables,
     torch_with_networks,
 )
+from tests.test_googlenet_bvlc import compare_caffe_form
 
 FORMS = ("vgg16", "vgg16_bvlc")
 
@@ -99,22 +100,37 @@ def test_cubes_equal_torchvision_at_full_size(variables, endpoint, layers):
     close(ours, theirs.permute(0, 2, 3, 1).numpy(), 1e-4)
 
 
+@pytest.mark.slow
+def test_cubes_equal_torchvision_in_gradients_at_full_size_in_float64(variables):
+    """In float32 they do not to 1e-4: rounding decides which of two nearly equal values a pool takes."""
+    torch = torch_with_networks()
+    pixels = random_pixels(1, 224, 224).astype(np.float64)
+    network = torchvision_network("vgg16", variables).features.double()
+    frames = torch.tensor(pixels).permute(0, 3, 1, 2).requires_grad_()
+    theirs = network(normalised(torch, frames))
+    direction = torch.tensor(np.random.default_rng(2).normal(size=theirs.shape))
+    (theirs * direction).sum().backward()
+    config = BackboneConfig(backbone="vgg16")
+    with jax.enable_x64(True):
+        part = jax.tree.map(lambda leaf: leaf.astype(np.float64), part_up_to(config, variables))
+        weights = direction.permute(0, 2, 3, 1).numpy()
+        features, gradients, of_pixels = outputs_and_gradients(config, part, pixels, weights, False)
+        assert of_pixels.dtype == np.float64
+        close(features, theirs.detach().permute(0, 2, 3, 1).numpy(), 1e-7)
+        close(of_pixels, frames.grad.permute(0, 2, 3, 1).numpy(), 1e-7)
+    for name, parameter in network.named_parameters():
+        close(gradients[f"features.{name}"], parameter.grad.numpy(), 1e-7)
+
+
 @pytest.mark.usefixtures("quick_compilation")
 def test_caffe_form_differs_in_its_input_and_its_rounding(variables):
-    torch = torch_with_networks()
-    pixels = random_pixels(1, 36, 36)
-    blue_first = torch.tensor(pixels[..., ::-1] - np.float32([103.939, 116.779, 123.68])).permute(0, 3, 1, 2)
-    network = torchvision_network("vgg16", variables).features
-    for layer in network:
-        if isinstance(layer, torch.nn.MaxPool2d):
-            layer.ceil_mode = True
-    with torch.no_grad():
-        theirs = network(blue_first)
+    torch = pytest.importorskip("torch", reason="the independent implementation")
+    from benchmarks.torch_networks import caffe_vgg16
+
     config = BackboneConfig(backbone="vgg16_bvlc")
-    module = backbones.build(config)
-    ours = jax.jit(partial(module.apply, train=False))(part_up_to(config, variables), pixels)
-    assert ours.shape == (1, 2, 2, 512)
-    close(ours, theirs.permute(0, 2, 3, 1).numpy(), 1e-4)
+    part, pixels = part_up_to(config, variables), random_pixels(1, 36, 36)
+    mean = [103.939, 116.779, 123.68]
+    compare_caffe_form(torch, config, part, pixels, caffe_vgg16, mean, (1, 2, 2, 512))
 
 
 @pytest.mark.parametrize(("form", "name"), [("vgg16", "classifier.3.bias"), ("vgg16_bvlc", "fc7.1")])

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from reid_jax.backbones.batch_norm import BatchNorm
+
 _LARGE_MAP = 1000
 
 
@@ -73,12 +75,12 @@ shifted_gradient.defvjp(_forward, _backward)
 
 
 class Convolution(nn.Module):
-    """`convolution`, then batch norm or a bias, then ReLU."""
+    """`convolution`, then batch norm with its ReLU, or a bias and ReLU."""
 
     features: int
     kernel: int
     stride: int = 1
-    norm: Callable[..., nn.Module] | None = None
+    norm: Callable[..., BatchNorm] | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W I"], train: bool) -> Float[Array, "N h w O"]:
@@ -86,4 +88,4 @@ class Convolution(nn.Module):
         x = convolution(x, self.param("kernel", nn.initializers.he_normal(), shape), self.stride)
         if self.norm is None:
             return nn.relu(x + self.param("bias", nn.initializers.zeros, (self.features,)))
-        return nn.relu(self.norm(use_running_average=not train, name="norm")(x))
+        return self.norm(name="norm")(x, train)

@@ -65,25 +65,31 @@ def _forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, 
 
 def _backward(stride: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    return _input_gradient(gradient, kernel, stride, x.shape), _kernel_gradient(x, kernel, stride, gradient)
+    margins = [_margins(size, kernel.shape[0], stride) for size in x.shape[1:3]]
+    # Padded no further than needed, for small maps are soon many times as large; both read this one array.
+    gradient = jnp.pad(gradient, ((0, 0), *margins, (0, 0)))
+    first = (margins[0][0], margins[1][0])
+    of_x = _input_gradient(gradient, first, kernel, stride, x.shape)
+    return of_x, _kernel_gradient(x, kernel, stride, gradient, first)
 
 
-def _input_gradient(gradient: Array, kernel: Array, stride: int, shape: tuple[int, ...]) -> Array:
+def _input_gradient(padded: Array, first: tuple[int, int], kernel: Array, stride: int, shape: tuple[int, ...]) -> Array:
     """The pull-back to the input: for each of the stride's phases, its own entries times the shifted gradient.
 
-    Autodiff of the slices would scatter k * k times into the whole input.
+    The gradient comes padded, with its first value at `first`. Autodiff of the slices would scatter k * k times into
+    the whole input.
     """
-    side, axes = kernel.shape[0], [_phases(size, kernel.shape[0], stride) for size in shape[1:3]]
-    padded = jnp.pad(gradient, ((0, 0), (side, side), (side, side), (0, 0)))
+    rows_of, columns_of = (_phases(size, kernel.shape[0], stride) for size in shape[1:3])
     phases = []
-    for rows in axes[0]:
-        for columns in axes[1]:
+    for rows in rows_of:
+        for columns in columns_of:
             terms = [
-                kernel[row, column] * padded[:, side + top : side + top + height, side + left : side + left + width]
+                kernel[row, column]
+                * padded[:, first[0] + top : first[0] + top + height, first[1] + left : first[1] + left + width]
                 for row, top, height in rows
                 for column, left, width in columns
             ]
-            phases.append(sum(terms, start=jnp.zeros((), gradient.dtype)))
+            phases.append(sum(terms, start=jnp.zeros((), padded.dtype)))
     return _interleaved(phases, stride, shape)
 
 
@@ -97,6 +103,13 @@ def _phases(size: int, side: int, stride: int) -> list[list[tuple[int, int, int]
     ]
 
 
+def _margins(size: int, side: int, stride: int) -> tuple[int, int]:
+    """How far the positions that an axis's phases meet lie before the gradient's first and behind its last."""
+    met = [(position, count) for phase in _phases(size, side, stride) for _, position, count in phase]
+    before, after = min(position for position, _ in met), max(position + count for position, count in met)
+    return max(0, -before), max(0, after - -(-size // stride))
+
+
 def _interleaved(phases: list[Array], stride: int, shape: tuple[int, ...]) -> Array:
     """Pixels of the phases, in rows of `stride`, put back in their places in an array of `shape`."""
     if stride == 1:
@@ -108,17 +121,18 @@ def _interleaved(phases: list[Array], stride: int, shape: tuple[int, ...]) -> Ar
     return pixels[:, :height, :width]
 
 
-def _kernel_gradient(x: Array, kernel: Array, stride: int, gradient: Array) -> Array:
+def _kernel_gradient(x: Array, kernel: Array, stride: int, padded_gradient: Array, first: tuple[int, int]) -> Array:
     """The pull-back to the kernel, frame by frame: reductions over the whole batch would read it k * k times."""
-    side = kernel.shape[0]
+    side, (height, width) = kernel.shape[0], (-(-size // stride) for size in x.shape[1:3])
 
     def add_frame(totals: tuple[Array, ...], frame: tuple[Array, Array]) -> tuple[tuple[Array, ...], None]:
         padded, slope = frame
+        slope = slope[first[0] : first[0] + height, first[1] : first[1] + width]
         windows = _windows(padded, side, stride)
         return tuple(total + window * slope for total, window in zip(totals, windows, strict=True)), None
 
-    start = tuple(jnp.zeros(gradient.shape[1:], x.dtype) for _ in range(side**2))
-    totals, _ = jax.lax.scan(add_frame, start, (_padded(x, side, stride), gradient))
+    start = tuple(jnp.zeros((height, width, x.shape[-1]), x.dtype) for _ in range(side**2))
+    totals, _ = jax.lax.scan(add_frame, start, (_padded(x, side, stride), padded_gradient))
     return jnp.stack([total.sum((0, 1)) for total in totals]).reshape(kernel.shape)
 
 

@@ -1,5 +1,6 @@
 """EfficientNet-Lite 0, 1 and 2 (Tan and Le 2019; the Lite variants: ReLU6, no squeeze-and-excitation)."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -7,6 +8,7 @@ import jax
 from jaxtyping import Array, Float, Num
 
 from reid_jax.backbones import pretrained
+from reid_jax.backbones.batch_norm import LINEAR, RELU6, BatchNorm
 from reid_jax.backbones.depthwise import depthwise
 from reid_jax.backbones.torch_file import read_torch_file
 
@@ -62,12 +64,13 @@ def _multiple_of_8(channels: float) -> int:
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, padded as in TensorFlow ("SAME"), then batch norm."""
+    """Convolution without bias, padded as in TensorFlow ("SAME"), then batch norm, and ReLU6 where `active`."""
 
     features: int
     kernel: int
     stride: int
     depthwise: bool
+    active: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W I"], train: bool) -> Float[Array, "N h w O"]:
@@ -82,7 +85,7 @@ class ConvNorm(nn.Module):
             x = jax.lax.conv_general_dilated(
                 x, kernel, (self.stride, self.stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
             )
-        return nn.BatchNorm(use_running_average=not train, momentum=0.99, epsilon=1e-3, name="norm")(x)
+        return BatchNorm(RELU6 if self.active else LINEAR, 0.99, 1e-3, name="norm")(x, train)
 
 
 class InvertedBottleneck(nn.Module):
@@ -95,9 +98,9 @@ class InvertedBottleneck(nn.Module):
         inputs, outputs, kernel, stride, expansion = self.block
         hidden, shortcut = inputs * expansion, x
         if expansion != 1:
-            x = nn.relu6(ConvNorm(hidden, 1, 1, False, name="expand")(x, train))
-        x = nn.relu6(ConvNorm(hidden, kernel, stride, True, name="depthwise")(x, train))
-        x = ConvNorm(outputs, 1, 1, False, name="project")(x, train)
+            x = ConvNorm(hidden, 1, 1, False, True, name="expand")(x, train)
+        x = ConvNorm(hidden, kernel, stride, True, True, name="depthwise")(x, train)
+        x = ConvNorm(outputs, 1, 1, False, False, name="project")(x, train)
         return x + shortcut if stride == 1 and inputs == outputs else x
 
 
@@ -111,11 +114,11 @@ class EfficientNetLite(nn.Module):
     def __call__(self, pixels: Num[Array, "N H W 3"], train: bool) -> Float[Array, "N Kh Kw D"]:
         """Features of RGB frames in 0..255; `train` uses and updates the batch statistics."""
         x = (pixels - 127.0) / 128.0
-        x = nn.relu6(ConvNorm(_STEM, 3, 2, False, name="stem")(x, train))
+        x = ConvNorm(_STEM, 3, 2, False, True, name="stem")(x, train)
         for index, block in enumerate(blocks(self.backbone, _STAGES_UP_TO[self.endpoint])):
             x = InvertedBottleneck(block, name=f"block{index}")(x, train)
         if self.endpoint == "last":
-            x = nn.relu6(ConvNorm(_HEAD, 1, 1, False, name="head")(x, train))
+            x = ConvNorm(_HEAD, 1, 1, False, True, name="head")(x, train)
         return x
 
 
@@ -141,10 +144,10 @@ def pretrained_variables(backbone: str, variables: dict[str, Any]) -> dict[str, 
     """
     path = pretrained.packaged_file(_PACKAGES[backbone], "models/*.pth", "efficientnet")
     whole = pretrained.shapes(build(backbone, "last"), 32)
-    return pretrained.fill(variables, whole, read_torch_file(path), path, _tensor_name, CLASSIFIER)
+    return pretrained.fill(variables, whole, read_torch_file(path), path, partial(tensor_name, backbone), CLASSIFIER)
 
 
-def _tensor_name(path: tuple[str, ...]) -> str:
+def tensor_name(backbone: str, path: tuple[str, ...]) -> str:
     """The published name of one leaf, e.g. params/block3/expand/norm/scale -> _blocks.3._bn0.weight."""
     _, top, *inner = path
     leaf = _LEAVES[inner[-1]]

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from reid_jax.backbones import pretrained
+from reid_jax.backbones.batch_norm import RELU, BatchNorm
 from reid_jax.backbones.convolution import Convolution
 from reid_jax.backbones.pooling import max_pool
 
@@ -61,7 +62,7 @@ _LEAVES = {
     "var": "bn.running_var",
 }
 _MEAN_BGR = (104.0, 117.0, 123.0)
-_norm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-3)
+_norm = partial(BatchNorm, limits=RELU, momentum=0.9, epsilon=1e-3)
 
 
 def local_response_norm(x: Float[Array, "N H W C"]) -> Float[Array, "N H W C"]:

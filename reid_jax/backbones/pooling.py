@@ -29,6 +29,8 @@ def windowed(x: Float[Array, "N H W C"], side: int, stride: int, margin: int) ->
 def _windows_and_end(size: int, side: int, stride: int, margin: int) -> tuple[int, int]:
     """How many windows cover `size` locations, and by how much the last one reaches beyond them."""
     windows = max(1, -(-(size + 2 * margin - side) // stride) + 1)
+    # One that would begin beyond the last location has nothing but margin.
+    windows -= (windows - 1) * stride >= size + margin
     return windows, max(0, (windows - 1) * stride + side - size - margin)
 
 

@@ -1,0 +1,113 @@
+"""The head on made-up feature cubes: this library's functions beside PyTorch's, on the same parameters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+
+from benchmarks.measuring import assert_agree, interleaved
+from benchmarks.sizes import Size
+from reid_jax import backbones, objective
+from reid_jax import network as networks
+from reid_jax.config import BackboneConfig, Config, DataConfig, LossConfig, RecurrentConfig
+from reid_jax.model import Parameters
+from reid_jax.network import Batch, Network
+
+LAYOUTS = ("contiguous_format", "channels_last")
+"""PyTorch's."""
+TOLERANCE_OUTPUTS, TOLERANCE_GRADIENTS = 1e-4, 1e-3
+"""Between the implementations, as shares of each array's largest element."""
+
+
+def network_of(size: Size, formulation: str = "auto") -> Network:
+    """The paper's head with Eq. 9 of the drawn pairs, on cached features of a frozen backbone."""
+    recurrent = RecurrentConfig(size.channels, size.kernels, size.kernels, features="raw", formulation=formulation)
+    config = Config(
+        data=DataConfig(frames=size.frames),
+        backbone=BackboneConfig(fine_tune="frozen", cache_features=True),
+        recurrent=recurrent,
+        loss=LossConfig(pairs="drawn"),
+    )
+    return Network(config, backbones.build(config.backbone), size.cube)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Functions without arguments, compiled where that is to be done."""
+
+    forward: Callable[[], Any]
+    """Embeddings."""
+    training: Callable[[], Any]
+    """Eq. 9's gradients, by name where the benchmark asks for them."""
+    prepared: Callable[[], Any] | None = None
+    """Embeddings with kernels that were prepared before."""
+
+
+@partial(jax.jit, static_argnames="network")
+def _gradients(network: Network, variables: Parameters, batch: Batch) -> Parameters:
+    def loss(head: Parameters) -> jax.Array:
+        return objective.batch_loss(network, {**variables, "head": head}, batch, jax.random.key(0))[0]
+
+    return jax.grad(loss)(variables["head"])
+
+
+def our_passes(network: Network, variables: Parameters, batch: Batch) -> Passes:
+    """This library's."""
+    batch = jax.device_put(batch)
+    clips = {name: batch[name].reshape(-1, *batch[name].shape[2:]) for name in ("features", "mask")}
+    prepared = networks.prepared(network, variables)
+    return Passes(
+        forward=lambda: networks.embed_clips(network, variables, clips),
+        training=lambda: _gradients(network, variables, batch),
+        prepared=lambda: networks.embed_clips(network, prepared, clips),
+    )
+
+
+def torch_model(network: Network, variables: Parameters, layout: str) -> Any:
+    """PyTorch's model with these parameters, in one of its memory layouts; ImportError where it is absent."""
+    import torch
+
+    from benchmarks.torch_model import SiameseAttention
+
+    head, settings = jax.device_get(variables["head"]), network.config.recurrent
+    head = {**head, "location": head["location"].weights}
+    return SiameseAttention(head, settings.channels, settings.features == "standardised", getattr(torch, layout))
+
+
+def torch_passes(network: Network, variables: Parameters, batch: Batch, layout: str) -> tuple[Passes, Any]:
+    """PyTorch's in one of its memory layouts, and its model."""
+    import torch
+
+    model = torch_model(network, variables, layout)
+    features, mask, same = (torch.from_numpy(batch[name]) for name in ("features", "mask", "same"))
+
+    def forward() -> Any:
+        with torch.no_grad():
+            return model(features.flatten(0, 1), mask.flatten(0, 1))[0]
+
+    def training() -> None:
+        model.zero_grad(set_to_none=True)
+        model.loss(features, mask, same).backward()
+
+    return Passes(forward, training), model
+
+
+def better_layout(network: Network, variables: Parameters, batch: Batch) -> str:
+    """In which of PyTorch's memory layouts two frames take less time in training; ImportError where it is absent."""
+    short = {name: array[:, :, :2] if name in ("features", "mask") else array for name, array in batch.items()}
+    work = {layout: torch_passes(network, variables, short, layout)[0].training for layout in LAYOUTS}
+    seconds = interleaved(work, 2)
+    return min(LAYOUTS, key=lambda layout: min(seconds[layout]))
+
+
+def assert_same(ours: Passes, theirs: Passes, model: Any) -> None:
+    """Raises AssertionError unless embeddings and all gradients agree."""
+    from benchmarks.torch_model import named_gradients
+
+    embeddings = theirs.forward().numpy()
+    for function in (ours.forward, ours.prepared):
+        assert_agree({"embedding": function()}, {"embedding": embeddings}, TOLERANCE_OUTPUTS)
+    theirs.training()
+    assert_agree(named_gradients(ours.training()), model.gradients(), TOLERANCE_GRADIENTS)

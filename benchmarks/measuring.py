@@ -1,0 +1,102 @@
+"""Rows of figures, and how they are taken: medians of interleaved runs, agreement, memory of a process of its own."""
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+Seconds = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured figure: the median of its runs and their range."""
+
+    name: str
+    value: float
+    unit: str
+    low: float
+    high: float
+    reference: float | None = None
+    """What it is compared with, in the same unit: PyTorch's median, or what `against` says."""
+    against: str = "PyTorch"
+    ratio: float | None = None
+    """`value` over `reference`."""
+    goal: float | None = None
+    """The ratio that is aimed at, or the value where there is no reference."""
+    at_least: bool = False
+    """Whether the goal is a lower bound; else it is an upper one."""
+    curve: str = ""
+    """Which curve of the plot it lies on, if any, and where."""
+    at: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is reached; None without one."""
+        if self.goal is None:
+            return None
+        found = self.value if self.ratio is None else self.ratio
+        return found >= self.goal if self.at_least else found <= self.goal
+
+    def record(self) -> dict[str, Any]:
+        """What results.json holds of it."""
+        return {**asdict(self), "met": self.met}
+
+
+def row_of(name: str, seconds: Sequence[float], reference: Sequence[float] | None = None, **others: Any) -> Row:
+    """A row of seconds, compared with the reference's."""
+    median = statistics.median(seconds)
+    beside = None if reference is None else statistics.median(reference)
+    ratio = None if beside is None else median / beside
+    return Row(name, median, "s", min(seconds), max(seconds), beside, ratio=ratio, **others)
+
+
+def single(name: str, value: float, unit: str, reference: float | None = None, **others: Any) -> Row:
+    """A row of something that is measured once."""
+    ratio = None if reference is None else value / reference
+    return Row(name, value, unit, value, value, reference, ratio=ratio, **others)
+
+
+def interleaved(work: Mapping[str, Callable[[], Any]], runs: int) -> Seconds:
+    """Wall-clock seconds of every run of every function, taken in turns after one turn to warm up."""
+    seconds: Seconds = {name: [] for name in work}
+    for turn in range(runs + 1):
+        for name, function in work.items():
+            start = time.perf_counter()
+            jax.block_until_ready(function())
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def assert_agree(ours: Mapping[str, Any], theirs: Mapping[str, Any], tolerance: float) -> None:
+    """Raises AssertionError unless arrays of the same names differ by less than `tolerance` of the largest element."""
+    assert ours.keys() == theirs.keys(), (sorted(ours), sorted(theirs))
+    for name in ours:
+        one, other = np.asarray(ours[name]), np.asarray(theirs[name])
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * max(np.abs(other).max(), 1e-30), err_msg=name)
+
+
+def peak_memory() -> float:
+    """This process's, in MB; `getrusage` would count what its parent had when it was started."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The function's result from a fresh process, so that its peak memory and its start are its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def with_peak(function: Callable[..., Any], *arguments: Any) -> float:
+    """Peak memory in MB of this process after the function; to be called in a process of its own."""
+    function(*arguments)
+    return peak_memory()

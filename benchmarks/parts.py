@@ -1,0 +1,44 @@
+"""One part of the benchmark: what it is called, and its entry of results.json."""
+
+import os
+import platform
+import time
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+
+from reid_jax import workdir as workdirs
+
+Part = Literal["recurrence", "training", "embedding", "retrieval", "input", "compile", "backbones"]
+MODULES = {"backbones": "backbone_rows"}
+
+
+def machine() -> dict[str, Any]:
+    """What it is measured on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    backend = jax.default_backend()
+    processor = names[0] if names else platform.processor()
+    return {"processor": processor, "cores": os.cpu_count(), "memory_gib": round(memory), "backend": backend}
+
+
+def versions() -> dict[str, str]:
+    """Of what computes."""
+    found = {}
+    for name in ("jax", "jaxlib", "numpy", "torch", "torchvision"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def measure_part(name: Part, quick: bool) -> dict[str, Any]:
+    """A part's entry of results.json; to be called in a process of its own."""
+    start = time.perf_counter()
+    rows = import_module(f"benchmarks.{MODULES.get(name, name)}").measure(quick)
+    about = {"machine": machine(), "versions": versions(), "commit": workdirs.code_version(), "quick": quick}
+    return {**about, "minutes": (time.perf_counter() - start) / 60, "rows": [row.record() for row in rows]}

@@ -1,0 +1,74 @@
+"""A whole training step on cached features, Eq. 9 and RMSProp included, and the memory of a process that takes it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.heads import better_layout, network_of, torch_model
+from benchmarks.measuring import Row, in_own_process, interleaved, row_of, single, with_peak
+from benchmarks.sizes import Size, batch_of
+from reid_jax import network as networks
+from reid_jax import train
+
+
+def our_step(size: Size) -> Callable[[], Any]:
+    """Takes one more step at every call; features come in half precision, as from the cache."""
+    network, batch = network_of(size), _cached(size)
+    state, key = train.initial_state(network), jax.random.key(0)
+
+    def step() -> Any:
+        nonlocal state
+        state, metrics = train.train_step(network, state, batch, key)
+        return metrics
+
+    return step
+
+
+def torch_step(size: Size, layout: str) -> Callable[[], float]:
+    """The same in PyTorch, in one of its memory layouts; ImportError where it is absent."""
+    from benchmarks.torch_training import training_step
+
+    network = network_of(size)
+    model, settings = (
+        torch_model(network, networks.initialise(network, jax.random.key(0)), layout),
+        network.config.train,
+    )
+    return training_step(model, _cached(size), settings.learning_rate, settings.clip)
+
+
+def _cached(size: Size) -> dict[str, np.ndarray]:
+    batch = batch_of(size)
+    return {**batch, "features": batch["features"].astype(np.float16)}
+
+
+def layout_of(size: Size) -> str:
+    """PyTorch's better memory layout; ImportError where it is absent."""
+    network = network_of(size)
+    return better_layout(network, networks.initialise(network, jax.random.key(0)), batch_of(size))
+
+
+def _two_steps(make: Callable[..., Callable[[], Any]], *arguments: Any) -> None:
+    step = make(*arguments)
+    for _ in range(2):
+        jax.block_until_ready(step())
+
+
+def measure(quick: bool) -> list[Row]:
+    """Seconds of a step, and peak memory of a process that does nothing else."""
+    size = Size((3, 3), 4, 3, (6, 8), (4, 3, 5)) if quick else Size((5, 5, 5), 20, 20)
+    work = {"ours": our_step(size)}
+    try:
+        layout = layout_of(size)
+        work["PyTorch"] = torch_step(size, layout)
+    except ImportError:
+        print("PyTorch is not installed: no ratio to it")
+    first = {name: np.asarray(step()["loss"] if name == "ours" else step()) for name, step in work.items()}
+    if "PyTorch" in work:
+        np.testing.assert_allclose(first["ours"], first["PyTorch"], rtol=1e-3)
+    seconds = interleaved(work, 2 if quick else 5)
+    rows = [row_of(f"training step: {size.title}", seconds["ours"], seconds.get("PyTorch"), goal=0.45)]
+    ours = in_own_process(with_peak, _two_steps, our_step, size)
+    theirs = in_own_process(with_peak, _two_steps, torch_step, size, layout) if "PyTorch" in work else None
+    return [*rows, single("peak memory of two steps", ours, "MB", theirs, goal=1.3 if theirs else None)]

@@ -1,0 +1,62 @@
+"""What the programs have in common that train several runs for one table or figure of the paper."""
+
+import argparse
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import data_builders
+from experiments import command_line
+from reid_jax import sweeps
+from reid_jax.config import Config
+from reid_jax.products import Provenance
+from reid_jax.results import differences
+from reid_jax.sweeps import SweepError, SweepRun
+
+load = cache(data_builders.load)
+
+
+def parser(name: str, description: str, seeds: Sequence[int]) -> argparse.ArgumentParser:
+    """The flags that all these programs have beside those of a run."""
+    made = argparse.ArgumentParser(
+        name, description=description, add_help=False, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    made.add_argument("--seeds", type=int, nargs="+", default=seeds, help="seeds, over which means are taken")
+    made.add_argument("--workdir", type=Path, help=f"folder of the runs (default: runs/{name}-DATASET)")
+    made.add_argument("--together", type=int, default=1, metavar="N", help="see experiments.sweep")
+    return made
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[argparse.Namespace, Config]:
+    """A program's own flags, and the settings that its runs share from all others, which are those of a single run.
+
+    Raises:
+        SweepError: a flag does not go with several runs.
+    """
+    chosen, shared = parser.parse_known_args(arguments)
+    if {"--help", "-h"} & set(shared):
+        print(parser.format_help())
+    for flag in ("--resume", "--overwrite", "--seed"):
+        if flag in shared:
+            raise SweepError(f"{flag} is of a single run: finished runs are skipped here and others resumed")
+    return chosen, command_line.parse("The flags that all runs share:", shared).config
+
+
+def train(found: Sequence[SweepRun], root: Path, together: int = 1) -> None:
+    """Trains and evaluates the runs that are not finished, each in its own folder below `root`.
+
+    Raises:
+        SweepError: some failed, or it was asked to stop.
+    """
+    outcome = sweeps.run_sweep(found, root, load, together)
+    if outcome.stopped:
+        raise SweepError(f"stopped in {outcome.stopped}, which is saved; the same command goes on")
+    if outcome.failed:
+        failures = "; ".join(f"{name}: {error or type(error).__name__}" for name, error in outcome.failed.items())
+        raise SweepError(f"{len(outcome.failed)} of {len(found)} runs failed: {failures}")
+
+
+def provenance(base: Config, root: Path, description: str, scored: str) -> Provenance:
+    """Of a product of several runs that share `base`."""
+    return Provenance(base.data.dataset, description, f"runs below `{root.name}`, {differences(base)}", scored)

@@ -1,0 +1,65 @@
+"""What a finished run's losses are on the persons that were held out of its training (Fig. 5a)."""
+
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from reid_jax import network as networks
+from reid_jax import objective, runs
+from reid_jax.config import Config
+from reid_jax.data import training_batches
+from reid_jax.model import Parameters
+from reid_jax.network import Batch, Network
+from reid_jax.settings import change
+from reid_jax.tracklets import Splits, hold_out
+
+AS_IN_A_TEST = {
+    "mirror": False,
+    "crop": 1.0,
+    "translation": 0.0,
+    "erase": 0.0,
+    "batch_norm": "frozen",
+    "dropout_between": 0.0,
+    "dropout_top": 0.0,
+    # These know the train persons only.
+    "identity": 0.0,
+    "triplet": 0.0,
+    "neck": False,
+}
+"""Settings under which the losses are taken: plain frames, running statistics, no dropout, Eq. 9 alone."""
+
+
+def losses(config: Config, workdir: Path, splits: Splits, batches: int, seed: int) -> dict[str, float]:
+    """Means over mini-batches of pairs of the held-out persons: `pair_loss` and `penalty` of Eq. 9, and `accuracy`.
+
+    The pairs follow from `seed` and the held-out persons.
+
+    Raises:
+        ValueError: the run held nobody out.
+    """
+    held_out = hold_out(splits.train, config.data.validation_persons, config.seed)[1]
+    if held_out is None:
+        raise ValueError(f"{workdir} holds a run with validation_persons=0: no persons were held out of its training")
+    network, variables = runs.load_run(workdir)
+    readers = runs.feature_readers(network, variables, splits.train)
+    plain = change(config, AS_IN_A_TEST)
+    program = networks.program(Network(plain, network.backbone, network.cube))
+    drawn = training_batches(
+        held_out, plain.data, config.train.batch_pairs, seed, readers(held_out) if readers else None
+    )
+    try:
+        found = [jax.device_get(_losses(program, variables, _inputs(next(drawn)))) for _ in range(batches)]
+    finally:
+        drawn.close()
+    return {name: float(np.mean([one[name] for one in found])) for name in ("pair_loss", "penalty", "accuracy")}
+
+
+def _inputs(batch: Batch) -> Batch:
+    return {name: value for name, value in batch.items() if name != "row"}
+
+
+@partial(jax.jit, static_argnames="network")
+def _losses(network: Network, variables: Parameters, batch: Batch) -> objective.Metrics:
+    return objective.batch_loss(network, variables, batch, jax.random.key(0))[1][0]

@@ -1,0 +1,90 @@
+"""What stands for a clip: states, attended features, or both; and stages of a backbone that stay as they were."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_train import ONE_LAYER, changed, one_step
+from tiny_runs import tiny_config
+
+from reid_jax import model, peers
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+CUBE = (3, 2, 5)
+
+
+def clips():
+    """Two clips of 4 and 2 frames, with other values behind them, and their mask."""
+    features = np.random.default_rng(0).standard_normal((2, 4, *CUBE)).astype(np.float32)
+    return jnp.asarray(features), jnp.arange(4) < jnp.array([4, 2])[:, None]
+
+
+def encode(seed=0, **settings):
+    config = tiny_config(**ONE_LAYER, **{"features": "raw", **settings})
+    parameters = model.initialise_head(jax.random.key(seed), CUBE, config)
+    parameters["selection"] = jnp.linspace(-1, 1, parameters["selection"].size)
+    encoding = jax.jit(model.encode, static_argnames="config")(parameters, *clips(), config=config)
+    assert encoding.embedding.shape[1] == parameters["similarity"]["v"].size
+    return encoding
+
+
+def test_features_are_pooled_under_both_attentions():
+    encoding, (features, _) = encode(represent="features", embedding="raw"), clips()
+    for n, length in enumerate((4, 2)):
+        expected = sum(
+            float(encoding.selection[n, t]) * float(encoding.locations[n, t, i, j]) * features[n, t, i, j]
+            for t in range(length)
+            for i in range(3)
+            for j in range(2)
+        )
+        np.testing.assert_allclose(encoding.embedding[n], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_attended_features_are_those_that_enter_the_recurrence():
+    encoding = encode(
+        represent="features", embedding="raw", features="standardised", location="muted", pooling="average"
+    )
+    features, mask = clips()
+    peer = peers.encode_pooling({}, model.standardise(features), mask, tiny_config())
+    np.testing.assert_allclose(encoding.embedding, peer.embedding, rtol=1e-4, atol=1e-6)
+
+
+def test_without_attention_features_are_those_of_the_pooling_peer():
+    encoding = encode(represent="features", embedding="raw", location="muted", pooling="average")
+    peer = peers.encode_pooling({}, *clips(), tiny_config())
+    np.testing.assert_allclose(encoding.embedding, peer.embedding, rtol=1e-4, atol=1e-6)
+
+
+def test_the_maximum_is_over_the_valid_frames_attended_features():
+    encoding, (features, _) = encode(represent="features", embedding="raw", pooling="max"), clips()
+    attended = np.einsum("ntij,ntijd->ntd", encoding.locations, features)
+    for n, length in enumerate((4, 2)):
+        np.testing.assert_allclose(encoding.embedding[n], attended[n, :length].max(0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("embedding", ["raw", "unit"])
+def test_both_are_one_behind_the_other(embedding):
+    both, states, features = (encode(represent=name, embedding=embedding) for name in ("both", "states", "features"))
+    joined = jnp.concatenate([states.embedding, features.embedding], axis=1)
+    factor = 2**-0.5 if embedding == "unit" else 1.0
+    np.testing.assert_allclose(both.embedding, factor * joined, rtol=1e-4, atol=1e-6)
+    if embedding == "unit":
+        np.testing.assert_allclose(jnp.linalg.norm(both.embedding, axis=1), 1.0, rtol=1e-5)
+
+
+def test_frozen_stages_stay_and_the_others_are_trained():
+    config = tiny_config(**ONE_LAYER, warmup_steps=0, represent="both", frozen_stages=("conv0",))
+    some, every = changed(*one_step(config))
+    assert "conv0" not in some and {"conv1", "conv2", "head"} <= some and {"conv1", "conv2"} <= every
+
+
+def test_an_unknown_stage_is_named_beside_those_there_are():
+    with pytest.raises(ValueError, match="frozen_stages has .'block7'.; rcn has conv0, conv1, conv2"):
+        one_step(tiny_config(**ONE_LAYER, frozen_stages=("block7",)))
+
+
+def test_adams_first_step_has_the_learning_rate_for_its_size():
+    config = tiny_config(**ONE_LAYER, warmup_steps=0, optimizer="adam", learning_rate=1e-3)
+    before, after = one_step(config)
+    moved = np.abs(before["backbone"]["conv1"]["kernel"] - after["backbone"]["conv1"]["kernel"])
+    np.testing.assert_allclose(np.median(moved), 1e-3, rtol=0.02)
