@@ -20,8 +20,8 @@ LAYOUTS = ("contiguous_format", "channels_last")
 TOLERANCE_OUTPUTS, TOLERANCE_GRADIENTS = 1e-4, 1e-2
 """Between the implementations, as shares of each array's largest element.
 
-Twenty frames of recurrence amplify float32's rounding: the gradients of what lies before the first frame part most. Over
-few frames they agree to 1e-5 (tests/test_frequency.py).
+Twenty frames of recurrence amplify float32's rounding, most of all in the gradients of what precedes them. Over a few
+frames they agree to 1e-5 (tests/test_frequency.py).
 """
 
 
