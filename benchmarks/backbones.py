@@ -8,13 +8,10 @@ Medians of interleaved runs in one process, after the outputs are asserted to ag
 of the training pass, each in a process of its own. Of PyTorch's two layouts the better one counts. Linux only.
 """
 
-import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from benchmarks.measuring import in_own_process, interleaved, peak_memory
 from reid_jax import backbones
 from reid_jax.config import BackboneConfig, BackboneName
 
@@ -85,13 +83,7 @@ def side_by_side(backbone: str, frames: np.ndarray, runs: int) -> dict[tuple[str
         theirs = passes[0]().permute(0, 2, 3, 1).numpy()
         np.testing.assert_allclose(cube, theirs, rtol=1e-3, atol=1e-4 * np.abs(theirs).max())
         work[layout, "forward"], work[layout, "training"] = passes
-    seconds = {name: [] for name in work}
-    for _ in range(runs + 1):
-        for name, function in work.items():
-            start = time.perf_counter()
-            jax.block_until_ready(function())
-            seconds[name].append(time.perf_counter() - start)
-    return {name: times[1:] for name, times in seconds.items()}
+    return interleaved(work, runs)
 
 
 def jax_alone(backbone: str, shape: tuple[int, int, int], cache: str) -> tuple[float, float]:
@@ -116,18 +108,6 @@ def torch_alone(backbone: str, shape: tuple[int, int, int], layout: str) -> floa
     for _ in range(2):
         training()
     return peak_memory()
-
-
-def peak_memory() -> float:
-    """This process's, in MB; `getrusage` would count what its parent had when it was started."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
-
-
-def in_own_process(function: Callable, *arguments: Any) -> Any:
-    """The function's result from a fresh process, so that peak memory is its own."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def report(backbone: str, shape: tuple[int, int, int], runs: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-Seconds = dict[str, list[float]]
+Seconds = dict[Any, list[float]]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def single(name: str, value: float, unit: str, reference: float | None = None, *
     return Row(name, value, unit, value, value, reference, ratio=ratio, **others)
 
 
-def interleaved(work: Mapping[str, Callable[[], Any]], runs: int) -> Seconds:
+def interleaved(work: Mapping[Any, Callable[[], Any]], runs: int) -> Seconds:
     """Wall-clock seconds of every run of every function, taken in turns after one turn to warm up."""
     seconds: Seconds = {name: [] for name in work}
     for turn in range(runs + 1):

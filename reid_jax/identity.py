@@ -3,15 +3,12 @@
 Axes: `N` clips, `E` embedding, `P` persons.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from reid_jax.config import Config
-
-Parameters = dict[str, Any]
+from reid_jax.model import Parameters, unit
 
 SCALE = 16.0
 """First scale of the cosines."""
@@ -44,11 +41,7 @@ def logits(parameters: Parameters, embeddings: Float[Array, "N E"], classifier: 
     """
     if classifier == "linear":
         return embeddings @ parameters["directions"].T
-    directions, unit = (
-        rows * jax.lax.rsqrt(jnp.square(rows).sum(1, keepdims=True) + 1e-12)
-        for rows in (parameters["directions"], embeddings)
-    )
-    return parameters["scale"] * unit @ directions.T
+    return parameters["scale"] * unit(embeddings) @ unit(parameters["directions"]).T
 
 
 def neck(scale: Float[Array, "E"], statistics: Parameters, embeddings: Float[Array, "N E"]) -> Float[Array, "N E"]:
@@ -68,5 +61,5 @@ def neck_of_batch(
 def compared(behind: Float[Array, "N E"], config: Config) -> Float[Array, "N E"]:
     """What of the neck's output is compared: scaled to unit length where every loss sees it and embeddings are."""
     if config.loss.neck_serves == "all" and config.attention.embedding == "unit":
-        return behind * jax.lax.rsqrt(jnp.square(behind).sum(1, keepdims=True) + 1e-12)
+        return unit(behind)
     return behind

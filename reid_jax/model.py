@@ -160,9 +160,9 @@ def pool(
     return jnp.tensordot(selection, sequence, 1).reshape(-1)
 
 
-def unit(vector: Float[Array, "E"]) -> Float[Array, "E"]:
+def unit(vectors: Float[Array, "*N E"]) -> Float[Array, "*N E"]:
     """Scaled to length one; nothing stays nothing."""
-    return vector * jax.lax.rsqrt(jnp.sum(jnp.square(vector)) + 1e-12)
+    return vectors * jax.lax.rsqrt(jnp.sum(jnp.square(vectors), -1, keepdims=True) + 1e-12)
 
 
 def encode(
