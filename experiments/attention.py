@@ -13,22 +13,18 @@ import dataclasses
 from rich.console import Console
 from rich.table import Table
 
-import data_builders
-from experiments import command_line
-from reid_jax import grounding, runs, workdir
+from experiments import finished_run
+from reid_jax import grounding, workdir
+from reid_jax.studies import Study
 
 SEEN = 0.6
 """A frame counts as unoccluded where at least this share of the person is in sight."""
 
 
-def main() -> None:
-    """The program."""
-    arguments = command_line.parse(__doc__, existing=True)
-    workdir.check_resumable(arguments.workdir, arguments.config)
-    network, variables = runs.load_run(arguments.workdir)
-    test = data_builders.load(arguments.config.data).test
-    where, when = grounding.measure(network, variables, test, SEEN)
-    table = Table(title=f"attention of {arguments.workdir}, test persons")
+def make(study: Study) -> None:
+    """Measures a run's attention, prints the table and writes the file."""
+    where, when = grounding.measure(study.network, study.variables, study.splits.test, SEEN)
+    table = Table(title=f"attention of {study.workdir}, test persons")
     for column in ("", "attended", "uniform", "counted"):
         table.add_column(column, justify="left" if not column else "right")
     for name, share, unit in (
@@ -37,11 +33,11 @@ def main() -> None:
     ):
         table.add_row(name, f"{100 * share.attended:.1f}", f"{100 * share.uniform:.1f}", f"{share.count} {unit}")
     Console(width=120).print(table)
-    place = arguments.workdir / "results"
+    place = study.workdir / "results"
     place.mkdir(exist_ok=True)
     record = {"location": dataclasses.asdict(where), "temporal": dataclasses.asdict(when), "threshold": SEEN}
     workdir.write_json(place / "attention.json", record | {"commit": workdir.code_version()})
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    finished_run.start(make, __doc__)
