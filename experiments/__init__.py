@@ -2,7 +2,7 @@
 
 import sys
 
-from reid_jax import allocator
+from reid_jax import tuning
 
 if sys.argv[0] == "-m":  # Python's own mark of a package that is imported on the way to a program
-    allocator.start_tuned()
+    tuning.start_tuned()

@@ -127,7 +127,7 @@ def _replayed(turned: Prepared, sums: _Sums, seen: dict[str, Array]) -> Products
     """Products that give again what they gave, note what they are given, and have the true gradients."""
     convolution, split, channels = turned.convolution, sums.gates.shape[-1], sums.candidate.shape[-1]
 
-    def multiply(x: Array, weight: Array, outputs: int) -> Array:
+    def multiply(x: Array, weight: Any, outputs: int) -> Array:
         return _unvalued(convolution, outputs, convolution.analyse(x), weight)
 
     def of_input(x: Array) -> Sequence[Array]:
@@ -146,7 +146,7 @@ def _replayed(turned: Prepared, sums: _Sums, seen: dict[str, Array]) -> Products
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _unvalued(convolution: Convolution, outputs: int, x: Array, turned: Array) -> Array:
+def _unvalued(convolution: Convolution, outputs: int, x: Array, turned: Any) -> Array:
     """Stands for a product whose value nobody reads; its gradient is the product's."""
     return jnp.zeros((*x.shape[:-1], outputs), x.dtype)
 

@@ -168,7 +168,7 @@ def save_panels(
         else:
             axes.set_xticks(range(len(ticks)), ticks)
         axes.grid(axis="y", alpha=0.3)
-    if len(labels) > 1:
+    if any(len(lines) > 1 for lines in panels.values()):
         named = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
         handles = {label: handle for handle, label in named}
         figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(labels), fontsize=8)

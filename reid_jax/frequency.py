@@ -20,6 +20,11 @@ from jaxtyping import Array, Float
 
 FEW = 8
 """How many frequencies' spectra of all frames are held at once in the backward pass."""
+WIDE = 256
+"""Above so many inputs the real and the imaginary weights are multiplied one after the other, not side by side."""
+
+Spectrum = tuple[Float[Array, "M _D F"], ...]
+"""A kernel's weights: real and imaginary below each other in one array [M, 2 D, F], or in an array each [M, D, F]."""
 
 
 class Basis(NamedTuple):
@@ -75,11 +80,14 @@ def _map(matrix: Float[Array, "O I"], x: Float[Array, "I R"]) -> Float[Array, "O
 _map.defvjp(lambda matrix, x: (matrix @ x, matrix), lambda matrix, gradient: (None, matrix.T @ gradient))
 
 
-def transform_kernel(kernel: Float[Array, "k1 k2 D F"], basis: Basis) -> Float[Array, "M 2 D F"]:
+def transform_kernel(kernel: Float[Array, "k1 k2 D F"], basis: Basis) -> Spectrum:
     """A kernel as one complex matrix a frequency."""
     phases = jnp.asarray(_kernel_phases(kernel.shape[:2], basis), kernel.dtype)
+    taps = kernel.reshape(-1, *kernel.shape[2:])
     # This order is a matrix product's own; any other would be a transposition of all weights.
-    return jnp.tensordot(phases, kernel.reshape(-1, *kernel.shape[2:]), 1)
+    if kernel.shape[2] > WIDE:
+        return tuple(jnp.tensordot(part, taps, 1) for part in phases.swapaxes(0, 1))
+    return (jnp.tensordot(phases, taps, 1).reshape(len(phases), -1, kernel.shape[3]),)
 
 
 def _kernel_phases(sides: tuple[int, ...], basis: Basis) -> Float[np.ndarray, "M 2 taps"]:
@@ -88,17 +96,19 @@ def _kernel_phases(sides: tuple[int, ...], basis: Basis) -> Float[np.ndarray, "M
     return np.stack([np.cos(phase), np.sin(phase)], 1)
 
 
-def multiply(spectrum: Float[Array, "M 2 *N D"], kernel: Float[Array, "M 2 D F"]) -> Float[Array, "M 2 *N F"]:
-    """The convolution itself: one dense product a frequency.
+def multiply(spectrum: Float[Array, "M 2 *N D"], kernel: Spectrum) -> Float[Array, "M 2 *N F"]:
+    """The convolution itself: one dense product a frequency, or two that are added.
 
     (x + iy)(v + iw) as rows (x, -y) and (y, x) times the column (v, w): every weight is held and read once.
     """
-    frequencies, _, inputs, outputs = kernel.shape
+    frequencies, inputs = len(spectrum), spectrum.shape[-1]
     rows = spectrum.reshape(frequencies, 2, -1, inputs)
     turned = rows[:, ::-1] * jnp.array([-1, 1], rows.dtype)[:, None, None]
-    doubled = jnp.concatenate([rows, turned], -1).reshape(frequencies, -1, 2 * inputs)
-    product = jnp.matmul(doubled, kernel.reshape(frequencies, -1, outputs))
-    return product.reshape(*spectrum.shape[:-1], outputs)
+    factors = [part.reshape(frequencies, -1, inputs) for part in (rows, turned)]
+    if len(kernel) == 1:
+        factors = [jnp.concatenate(factors, -1)]
+    product = sum(map(jnp.matmul, factors, kernel))
+    return product.reshape(*spectrum.shape[:-1], kernel[0].shape[-1])
 
 
 def multiply_adjoint(
@@ -123,7 +133,7 @@ class Frequency:
     def _basis(self) -> Basis:
         return basis(self.grid, self.side)
 
-    def prepare(self, kernel: Float[Array, "k k D F"]) -> Float[Array, "M 2 D F"]:
+    def prepare(self, kernel: Float[Array, "k k D F"]) -> Spectrum:
         """A kernel in the form it is multiplied in."""
         return transform_kernel(kernel, self._basis)
 
@@ -131,7 +141,7 @@ class Frequency:
         """Images in the form they are multiplied in."""
         return transform(x, self._basis)
 
-    def multiply(self, x: Float[Array, "M 2 *N D"], weights: Float[Array, "M 2 D F"]) -> Float[Array, "M 2 *N F"]:
+    def multiply(self, x: Float[Array, "M 2 *N D"], weights: Spectrum) -> Float[Array, "M 2 *N F"]:
         """Prepared kernel and analysed images -> the convolution, to be summed and synthesised."""
         return multiply(x, weights)
 
@@ -144,21 +154,26 @@ class Frequency:
     ) -> Float[Array, "k k D F"]:
         """The gradient of a kernel of `side` from a convolution's images and its outputs' gradient.
 
-        A few frequencies at a time: the images' spectra are larger than the images.
+        A few frequencies at a time: the images' spectra are larger than the images. The weights' are gathered first and
+        transformed together, which reads the taps once.
         """
         images, of_outputs = (
             array.reshape(array.shape[0] * array.shape[1], -1, array.shape[-1]) for array in (x, gradient)
         )
 
-        def add(total: Array, part: tuple[Array, ...]) -> tuple[Array, None]:
-            forward, inverse, phases = part
-            spectra = jnp.tensordot(forward, images, 1), jnp.tensordot(inverse, of_outputs, 1)
-            parts = zip(phases.transpose(1, 2, 0), multiply_adjoint(*spectra), strict=True)
-            return total + sum(jnp.tensordot(phase, part, 1) for phase, part in parts), None
+        def products(_: None, part: tuple[Array, Array]) -> tuple[None, tuple[Array, Array]]:
+            return None, multiply_adjoint(
+                *(jnp.tensordot(*pair, 1) for pair in zip(part, (images, of_outputs), strict=True))
+            )
 
-        parts = self._basis.forward, self._basis.inverse.transpose(1, 2, 0), _kernel_phases((side, side), self._basis)
-        start = jnp.zeros((side * side, x.shape[-1], gradient.shape[-1]), x.dtype)
-        taps, _ = jax.lax.scan(add, start, tuple(jnp.asarray(_in_groups(part), x.dtype) for part in parts))
+        transforms = self._basis.forward, self._basis.inverse.transpose(1, 2, 0)
+        groups = tuple(jnp.asarray(_in_groups(part), x.dtype) for part in transforms)
+        _, spectra = jax.lax.scan(products, None, groups)
+        phases = _kernel_phases((side, side), self._basis).transpose(1, 2, 0)
+        taps = sum(
+            jnp.tensordot(jnp.asarray(phase, x.dtype), part.reshape(-1, *part.shape[2:])[: phase.shape[1]], 1)
+            for phase, part in zip(phases, spectra, strict=True)
+        )
         return taps.reshape(side, side, *taps.shape[1:])
 
 

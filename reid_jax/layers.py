@@ -64,9 +64,9 @@ def _parts(kernels: Kernels) -> tuple[Array, Array, Array]:
 
 def products_of(layer: Prepared) -> Products:
     """What a layer computes at a frame."""
-    convolution, split = layer.convolution, 2 * layer.candidate.shape[-1]
+    convolution, split = layer.convolution, 2 * jax.tree.leaves(layer.candidate)[0].shape[-1]
 
-    def multiply(x: Array, weight: Array) -> Array:
+    def multiply(x: Array, weight: Any) -> Array:
         return convolution.multiply(convolution.analyse(x), weight)
 
     return Products(

@@ -48,13 +48,17 @@ def test_invert_undoes_transform(grid, side):
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize(("side", "k"), [(1, 1), (3, 3), (5, 3), (9, 9), (9, 1)])
-def test_product_of_spectra_is_zero_padded_correlation(grid, side, k):
-    """Also where the kernel is larger than the grid, or smaller than the basis allows."""
+@pytest.mark.parametrize(
+    ("side", "k", "inputs"),
+    [(1, 1, 2), (3, 3, 2), (5, 3, 2), (9, 9, 2), (9, 1, 2), (3, 3, frequency.WIDE + 1)],
+)
+def test_product_of_spectra_is_zero_padded_correlation(grid, side, k, inputs):
+    """Also where the kernel is larger than the grid, or smaller than the basis allows, or has many inputs."""
     rng = np.random.default_rng(2)
-    x, kernel = rng.standard_normal((*grid, 2)), rng.standard_normal((k, k, 2, 3))
+    x, kernel = rng.standard_normal((*grid, inputs)), rng.standard_normal((k, k, inputs, 3))
     expected = sum(
-        np.stack([correlate(x[..., d], kernel[..., d, f], mode="constant") for f in range(3)], -1) for d in range(2)
+        np.stack([correlate(x[..., d], kernel[..., d, f], mode="constant") for f in range(3)], -1)
+        for d in range(inputs)
     )
     basis = frequency.basis(grid, side)
     with jax.enable_x64(True):
