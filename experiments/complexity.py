@@ -7,7 +7,9 @@ As in:
 For a configuration's recurrent layers: the paper's formulas, 3 k1 k2 (Cx Ch + Ch^2) parameters and H1 H2 times as many
 multiply-adds a frame, against the parameters that are made and the operations that XLA counts in the compiled cell; and
 the same for an FC-GRU, 3 H1^2 H2^2 (Cx Ch + Ch^2). XLA leaves out products with zero padding, which the formula counts,
-and adds the gates' element-wise steps. Nothing is trained and no data is read. Written to
+and adds the gates' element-wise steps. Nothing is trained and no data is read. The preset `paper` has 21.2 million
+parameters and 1,038 million multiply-adds a frame by formula (XLA counts 739), its FC-GRU 2,714 million of both. 1 s on
+2 cores. Written to
 WORKDIR/paper/complexity.json.
 """
 
