@@ -8,12 +8,14 @@ As in:
 For every lambda and every seed a tenth of the train persons, drawn by the seed, is held out, a network is trained on
 the others, and Eq. 9's two terms are taken on pairs of the held-out persons. The paper plots the loss over lambda on
 MARS and settles on 1; it gives no numbers. The loss itself contains lambda, so losses of different lambdas are not
-comparable: its two terms are, and so is the mAP on the held-out persons, which also chose each run's checkpoint. Held-out
-mAP for 0, 0.1, 1 and 10, two draws each: 49.7 ± 2.4, 52.8 ± 1.4, 52.4 ± 2.1, 46.2 ± 0.5 on the MARS subset (`--preset
-small --endpoint last --conditions 1 --no-baselines --steps 300 --seeds 0 1`, frozen features; 705 s on 2 cores of an
-Intel Xeon), which fits the paper's choice of 1; 47.2 ± 1.8, 44.6 ± 4.9, 45.4 ± 4.8, 47.7 ± 2.9 on walkers (509 s). Every
+comparable: its two terms are, and so is the mAP on the held-out persons, which also chose each run's checkpoint. Every
 other flag is that of `experiments.train`. Finished runs are skipped. The runs and paper/figure5a.json, .png and .pdf
 lie in runs/figure5a-DATASET, or in `--workdir`.
+
+Held-out mAP for 0, 0.1, 1 and 10, two draws each: 49.7 ± 2.4, 52.8 ± 1.4, 52.4 ± 2.1, 46.2 ± 0.5 on the MARS subset
+(`--preset small --endpoint last --conditions 1 --no-baselines --steps 300 --seeds 0 1`, frozen features; 705 s on 2
+cores of an Intel Xeon), which fits the paper's choice of 1; 47.2 ± 1.8, 44.6 ± 4.9, 45.4 ± 4.8, 47.7 ± 2.9 on walkers
+(`experiments.paper --small`; 509 s).
 """
 
 import argparse
