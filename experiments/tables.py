@@ -172,6 +172,8 @@ def run_name(group: Sequence[Finished], folder: Path) -> str:
 def kind_of_data(one: Finished) -> str:
     """Whether a run saw a full data set, a subset, or the drawn walkers."""
     description = one.results["data"]
+    if one.results["persons"] == "held_out":
+        return "held-out persons"
     if "a subset" in description:
         return "subset"
     return "full" if "the full data set" in description else one.results["dataset"]

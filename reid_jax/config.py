@@ -43,7 +43,9 @@ class DataConfig:
     validation_persons: int = 20
     """Persons held out of the train split, by seed, to choose the best checkpoint (0: none)."""
     frames: int = 20
-    """T, the consecutive frames of a training clip; a shorter tracklet is padded and masked."""
+    """T, the frames of a training clip; a shorter tracklet is padded and masked."""
+    sampling: Literal["consecutive", "spread"] = "consecutive"
+    """A training clip's frames are consecutive ones (the paper), or equally far apart, as far as the tracklet goes."""
     height: int = 64
     """Frame height H in pixels, after resizing."""
     width: int = 32
@@ -181,6 +183,8 @@ class TrainConfig:
     """Each element of the gradient is clipped to [-clip, clip]."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
+    average: float = 0.0
+    """What a step leaves of the running average of all variables, which then is what is scored (0: no average)."""
     log_every: int = 20
     """Steps between lines of metrics."""
     checkpoint_every: int = 100
@@ -197,6 +201,8 @@ class TrainConfig:
 class EvaluateConfig:
     """The named protocol and how tracklets are embedded for it."""
 
+    persons: Literal["test", "held_out"] = "test"
+    """Whom the final table scores: the test persons, or those held out of training, on whom settings are chosen."""
     protocol: Protocol = "mars_official"
     """What is probe, what is gallery, what is skipped."""
     distance: Distance = "euclidean"
@@ -205,6 +211,8 @@ class EvaluateConfig:
     """MARS's official trapezoidal AP, or the step-wise AP of most code bases."""
     embed_frames: int = 0
     """Longest clip that is embedded; a longer tracklet gives its first frames (0: the whole tracklet)."""
+    clip_frames: int = 0
+    """A tracklet's embedding is the mean over its clips of so many frames (0: it is one clip, as in the paper)."""
     embed_batch: int = 2048
     """Frames embedded together; clips are bucketed by length and padded to powers of two."""
     conditions: int = 1
@@ -277,8 +285,13 @@ def problems(config: Config) -> list[str]:
         ),
         f"translation is {data.translation}: a share of the frame in [0, 1)": not 0 <= data.translation < 1,
         f"embed_frames is {config.evaluate.embed_frames}: 0 or more": config.evaluate.embed_frames < 0,
+        f"clip_frames is {config.evaluate.clip_frames}: 0 or more": config.evaluate.clip_frames < 0,
+        f"average is {train.average}: a share in [0, 1)": not 0 <= train.average < 1,
         f"positives=all leaves pairs={config.loss.pairs} without a negative pair: use pairs=cross": (
             data.positives == "all" and config.loss.pairs in ("drawn", "hinge")
+        ),
+        "persons=held_out needs validation_persons above 0: nobody is held out": (
+            config.evaluate.persons == "held_out" and not data.validation_persons
         ),
         "neck is the identity loss's: set identity above 0": config.loss.neck and not config.loss.identity,
         f"cache_features needs erase=0, not {data.erase}: cached features are of whole frames": (

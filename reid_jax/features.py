@@ -39,8 +39,7 @@ class FeatureReader:
     offsets: Int[np.ndarray, "N"]
 
     def __call__(self, draw: ClipDraw) -> dict[str, np.ndarray]:
-        start = int(self.offsets[draw.row]) + draw.start
-        frames = _open(self.path)[start : start + draw.count]
+        frames = _open(self.path)[int(self.offsets[draw.row]) :][draw.frames]
         return {"features": np.array(frames[:, int(draw.augmentation.mirror)])}
 
 

@@ -38,19 +38,17 @@ def evaluation_conditions(conditions: int, crop: float) -> tuple[Augmentation, .
 
 def decode_clip(
     encoded: Sequence[bytes],
-    start: int,
-    count: int,
+    chosen: slice,
     height: int,
     width: int,
     augmentation: Augmentation,
     name: str,
 ) -> UInt8[np.ndarray, "T H W 3"]:
-    """Decodes frames `start` to `start + count` of a tracklet, T = `count`; RGB, the other frames are left encoded.
+    """Decodes the T chosen frames of a tracklet; RGB, the other frames are left encoded.
 
     Args:
         encoded: every frame of the tracklet, as JPEG or PNG.
-        start: first frame, counted from 0.
-        count: how many frames.
+        chosen: first frame, end and step, all within the tracklet.
         height: H in pixels.
         width: W in pixels.
         augmentation: done to every frame alike (`sampling.WHOLE`: resized only).
@@ -59,14 +57,14 @@ def decode_clip(
     Raises:
         ValueError: the tracklet has fewer frames, or one of them cannot be decoded.
     """
-    if start < 0 or start + count > len(encoded):
+    if chosen.start < 0 or chosen.stop > len(encoded):
         raise ValueError(
-            f"tracklet {name} has {len(encoded)} frames, not {start + count} as its table says; prepare the data again"
+            f"tracklet {name} has {len(encoded)} frames, not {chosen.stop} as its table says; prepare the data again"
         )
-    clip = np.empty((count, height, width, 3), np.uint8)
-    for t in range(count):
-        image = _decode(encoded[start + t], name, start + t)
-        clip[t] = augment(image, height, width, augmentation)
+    numbers = range(*chosen.indices(len(encoded)))
+    clip = np.empty((len(numbers), height, width, 3), np.uint8)
+    for t, number in enumerate(numbers):
+        clip[t] = augment(_decode(encoded[number], name, number), height, width, augmentation)
     return clip
 
 

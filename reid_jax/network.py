@@ -53,7 +53,8 @@ def program(network: Network) -> Network:
     """The network with all settings alike that no compiled function reads: runs that differ in these share programs."""
     config = network.config
     data = replace(config.data, split=0, data_dir="", manual_dir=None, validation_persons=0, workers=0)
-    evaluation = replace(EvaluateConfig(), distance=config.evaluate.distance)
+    own = config.evaluate
+    evaluation = replace(EvaluateConfig(), distance=own.distance, clip_frames=own.clip_frames)
     common = replace(config, preset="default", seed=0, data=data, evaluate=evaluation)
     return replace(network, config=replace(common, train=replace(config.train, devices=0)))
 
@@ -169,9 +170,26 @@ def encode_clips(network: Network, variables: Parameters, batch: Batch) -> Encod
 def embed_clips(network: Network, variables: Parameters, batch: Batch) -> Float[Array, "N E"]:
     """Embeddings of clips; what only the pictures need is not computed.
 
-    Where there is a neck they are those behind it, unless the distance is Eq. 8's similarity and stands before it.
+    With `clip_frames` they are means over parts of so many frames, each of which counts by its valid frames. Where
+    there is a neck they are those behind it, unless the distance is Eq. 8's similarity and stands before it.
     """
-    embeddings = encode_clips(network, variables, batch).embedding
+    features, mask = clip_features(network, variables, batch), batch["mask"]
+    length = network.config.evaluate.clip_frames or mask.shape[1]
+    parts, counts = _parts(features, length), _parts(mask, length).sum(1)
+    embeddings = _compared(network, variables, encode(network, variables, parts, _parts(mask, length)).embedding)
+    weights = (counts / jnp.maximum(mask.sum(1), 1).repeat(counts.size // len(mask)))[:, None]
+    return (weights * embeddings).reshape(len(mask), -1, embeddings.shape[1]).sum(1)
+
+
+def _parts(frames: Array, length: int) -> Array:
+    """Clips [N, T, ...] in parts [N P, length, ...], the last one of each padded with zeros."""
+    missing = -frames.shape[1] % length
+    padded = jnp.pad(frames, ((0, 0), (0, missing), *((0, 0),) * (frames.ndim - 2)))
+    return padded.reshape(-1, length, *frames.shape[2:])
+
+
+def _compared(network: Network, variables: Parameters, embeddings: Float[Array, "N E"]) -> Float[Array, "N E"]:
+    """The embeddings as they are compared at test time: behind the neck, where there is one that serves for it."""
     before = network.config.loss.neck_serves == "identity" and network.config.evaluate.distance == "similarity"
     if "neck" not in variables or before:
         return embeddings

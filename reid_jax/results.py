@@ -13,7 +13,7 @@ from reid_jax.config import Config
 from reid_jax.presets import preset
 from reid_jax.retrieval import mean_and_std
 
-SCORED = ("protocol", "distance", "average_precision")
+SCORED = ("persons", "protocol", "distance", "average_precision")
 """What an evaluation may choose anew, and its results name."""
 PLACES = {"data_dir", "manual_dir", "workers", "devices", "remat"}
 """Settings that no result depends on, beyond the order of sums."""

@@ -124,11 +124,11 @@ def load_run(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like)
     state, _ = checkpoints.restore(step, like)
     checkpoints.close()
-    return network, state.variables
+    return network, state.served
 
 
 def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any]:
-    """Scores a run's best checkpoint on the test persons, prints the table, and writes results and pictures.
+    """Scores a run's best checkpoint on the configured persons, prints the table, and writes results and pictures.
 
     `config` may differ from the run's own in how it evaluates. Returns what results.json holds. Of several processes
     all call this, and the first one writes.
@@ -136,7 +136,8 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
     mesh = devices.mesh(config.train.devices)
     network, variables = load_run(workdir, mesh=mesh)
     network = replace(network, config=config)
-    rows = score_all(network, variables, splits.test, mesh)
+    scored = scored_persons(config, splits)
+    rows = score_all(network, variables, scored, mesh)
     results = {
         "dataset": config.data.dataset,
         "protocol": config.evaluate.protocol,
@@ -144,6 +145,7 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
         "average_precision": config.evaluate.average_precision,
         **results_record(rows[TRAINED]),
         "data": splits.description,
+        "persons": config.evaluate.persons,
         "split": config.data.split,
         "preset": config.preset,
         "commit": workdirs.code_version(),
@@ -154,10 +156,18 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
     print_results(results, rows)
     workdirs.write_json(workdir / workdirs.RESULTS, results)
     (workdir / "results").mkdir(exist_ok=True)
-    workdirs.write_json(workdir / "results" / f"{results['protocol']}-{results['distance']}.json", results)
+    name = "-".join(results[part] for part in ("protocol", "distance", "persons"))
+    workdirs.write_json(workdir / "results" / f"{name}.json", results)
     pictures.save_cmc(workdir / "cmc.png", {name: row.cmc for name, row in rows.items()}, results["protocol"])
-    pictures.save_attention(workdir / "attention.png", network, devices.own(variables), splits.test)
+    pictures.save_attention(workdir / "attention.png", network, devices.own(variables), scored)
     return results
+
+
+def scored_persons(config: Config, splits: Splits) -> Tracklets:
+    """The tracklets that the final table is of: of the test persons, or of those held out of training."""
+    if config.evaluate.persons == "test":
+        return splits.test
+    return hold_out(splits.train, config.data.validation_persons, config.seed)[1]
 
 
 def score_all(
@@ -176,7 +186,8 @@ def score_all(
 
 def print_results(results: dict[str, Any], rows: dict[str, RetrievalResult]) -> None:
     """The final table, with the probes that were scored and skipped."""
-    title = f"{results['data']}: {results['protocol']}, {results['distance']}, AP {results['average_precision']}"
+    whose = "" if results["persons"] == "test" else ", persons held out of training"
+    title = f"{results['data']}{whose}: {results['protocol']}, {results['distance']}, AP {results['average_precision']}"
     table = Table(title=title)
     for column in ("", "rank-1", "rank-5", "rank-10", "rank-20", "mAP", "probes", "skipped", "gallery"):
         table.add_column(column, justify="left" if not column else "right")

@@ -37,12 +37,18 @@ ERASED_AREA, ERASED_SHAPE = (0.02, 0.33), (0.3, 3.3)
 
 @dataclass(frozen=True)
 class ClipDraw:
-    """`count` consecutive frames of the tracklet in row `row`, from frame `start` (counted from 0)."""
+    """`count` frames of the tracklet in row `row`, every `step`-th from frame `start` (counted from 0)."""
 
     row: int
     start: int
     count: int
     augmentation: Augmentation
+    step: int = 1
+
+    @property
+    def frames(self) -> slice:
+        """Which of the tracklet's frames these are."""
+        return slice(self.start, self.start + (self.count - 1) * self.step + 1, self.step)
 
 
 @dataclass(frozen=True)
@@ -101,8 +107,8 @@ def draw_pair(index: PairIndex, seed: int, i: int, data: DataConfig) -> PairDraw
     """Draws training pair i: positive for even i, and for odd i negative, or positive too where `positives` is `all`.
 
     Persons are drawn uniformly, then two cameras (different ones, unless a negative pair has no such choice), then a
-    tracklet in each, then `data.frames` consecutive frames of it, or all of a shorter one. `data.pairs_per_person`
-    pairs in a row show the same person.
+    tracklet in each, then `data.frames` frames of it, consecutive or spread out, or all of a shorter one.
+    `data.pairs_per_person` pairs in a row show the same person.
 
     Args:
         index: the persons to draw from.
@@ -142,7 +148,8 @@ def _draw_clip(
     row = int(generator.choice(index.rows[person][camera]))
     length = int(index.length[row])
     count = min(data.frames, length)
-    start = int(generator.integers(length - count + 1))
+    step = length // count if data.sampling == "spread" else 1
+    start = int(generator.integers(length - (count - 1) * step))
     # Every number is drawn whatever the settings, so that changing one of them leaves the others' draws alone.
     turn, side, top, left, down, right = (float(number) for number in generator.random(6))
     augmentation = Augmentation(
@@ -154,7 +161,7 @@ def _draw_clip(
         right=data.translation * (2 * right - 1),
         erased=_erased_box(generator) if data.erase > 0 and generator.random() < data.erase else None,
     )
-    return ClipDraw(row, start, count, augmentation)
+    return ClipDraw(row, start, count, augmentation, step)
 
 
 def _erased_box(generator: np.random.Generator) -> tuple[float, float, float, float]:

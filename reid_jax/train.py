@@ -23,7 +23,7 @@ from reid_jax.config import Config, TrainConfig
 from reid_jax.model import Parameters
 from reid_jax.network import Batch, Network
 from reid_jax.objective import Metrics
-from reid_jax.settings import Number
+from reid_jax.settings import Number, is_on
 
 
 class Diverged(RuntimeError):
@@ -41,8 +41,15 @@ class TrainState:
     """int32 []: steps taken."""
     variables: Parameters
     optimizer: optax.OptState
+    averaged: Parameters
+    """The running average of the variables, or nothing where the configuration has none."""
     broken_at: Any
     """int32 []: number of steps before the first that gave a NaN or Inf, or -1."""
+
+    @property
+    def served(self) -> Parameters:
+        """The variables that are scored and used: the average, where there is one."""
+        return self.averaged or self.variables
 
 
 def learning_rate(config: Config) -> optax.Schedule:
@@ -110,7 +117,8 @@ def initial_state(network: Network) -> TrainState:
 def state_of(network: Network, variables: Parameters) -> TrainState:
     """The state of given variables before the first step."""
     optimizer = make_optimizer(network.config).init(trained(variables))
-    return TrainState(jnp.zeros((), jnp.int32), variables, optimizer, jnp.full((), -1, jnp.int32))
+    averaged = jax.tree.map(jnp.copy, variables) if is_on(network.config.train.average) else {}
+    return TrainState(jnp.zeros((), jnp.int32), variables, optimizer, averaged, jnp.full((), -1, jnp.int32))
 
 
 @partial(jax.jit, static_argnames=("network", "mesh"), donate_argnames="state")
@@ -143,7 +151,16 @@ def one_step(network: Network, state: TrainState, batch: Batch, key: PRNGKeyArra
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.norm(updates))
     broken_at = jnp.where((state.broken_at < 0) & ~finite, state.step, state.broken_at)
     variables = {**state.variables, **parameters, **statistics}
-    return TrainState(state.step + 1, variables, optimizer, broken_at), metrics
+    averaged = running_average(network.config.train.average, state, variables)
+    return TrainState(state.step + 1, variables, optimizer, averaged, broken_at), metrics
+
+
+def running_average(kept: Number, state: TrainState, variables: Parameters) -> Parameters:
+    """The average after a step. In the first steps less is kept: their variables are those before training."""
+    kept = jnp.minimum(kept, (1.0 + state.step) / (10.0 + state.step))
+    if not state.averaged:
+        return {}
+    return jax.tree.map(lambda old, new: kept * old + (1.0 - kept) * new, state.averaged, variables)
 
 
 def check_finite(broken_at: int, checkpoints: Checkpoints) -> None:
@@ -244,7 +261,7 @@ def save(
     """Saves a state, where it is due with its score on the held-out persons."""
     score = None
     if validate is not None and (step == settings.steps or step % settings.validate_every == 0):
-        score = validate(state.variables)
+        score = validate(state.served)
         log(step, {"validation_map": score})
     checkpoints.save(step, state, score)
 

@@ -33,7 +33,7 @@ from reid_jax.tracklets import Splits
 from reid_jax.train import TrainState
 from reid_jax.workdir import flatten
 
-SWITCHES = ("identity", "triplet", "dropout_between", "dropout_top")
+SWITCHES = ("identity", "triplet", "dropout_between", "dropout_top", "average")
 """Numbers that leave something out of the step where they are 0."""
 NUMBERS = ("learning_rate", "weight_decay", "clip", "backbone_rate", "penalty", "hardness", "smoothing", "margin")
 NUMBERS += SWITCHES

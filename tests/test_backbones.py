@@ -43,6 +43,7 @@ def _pixels(*shape, seed=0):
         ("rcn", "last", (8, 4, 32)),
         ("small_cnn", "last", (8, 4, 128)),
         ("efficientnet_lite0", "last", (2, 1, 1280)),
+        ("efficientnet_lite0", "dense", (4, 2, 1280)),
         ("efficientnet_lite0", "blocks", (2, 1, 320)),
         ("efficientnet_lite0", "stride16", (4, 2, 112)),
         ("efficientnet_lite0", "stride8", (8, 4, 40)),
@@ -64,7 +65,7 @@ def test_cubes_and_last_stages(backbone, endpoint, cube):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "listed"), [("efficientnet_lite0", "last, blocks, stride16, stride8"), ("rcn", "last")]
+    ("backbone", "listed"), [("efficientnet_lite0", "last, dense, blocks, stride16, stride8"), ("rcn", "last")]
 )
 def test_unknown_endpoint_lists_the_others(backbone, listed):
     config = BackboneConfig(backbone=backbone, endpoint="mixed_9")

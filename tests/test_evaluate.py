@@ -74,6 +74,18 @@ def test_a_longer_tracklet_gives_its_first_frames(tracklets):
         np.testing.assert_allclose(found[row], expected, rtol=1e-6)
 
 
+def test_the_mean_over_clips_of_a_tracklet_counts_each_by_its_frames(network, variables, tracklets):
+    config = tiny_config(clip_frames=3, embed_batch=8)
+    cut = replace(network, config=config)
+    found = evaluate.embed(partial(networks.embed_clips, cut, variables), tracklets, config)
+    for row, length in enumerate(tracklets.table.length.tolist()):
+        starts = range(0, length, 3)
+        parts = [clip_of(tracklets, row, start, min(3, length - start)) for start in starts]
+        embeddings = [networks.embed_clips(network, variables, part)[0] for part in parts]
+        expected = np.average(embeddings, axis=0, weights=[part["mask"].size for part in parts])
+        np.testing.assert_allclose(found[row], expected, atol=1e-6)
+
+
 def test_only_short_tracklets_are_averaged_over_the_conditions(tracklets):
     config = tiny_config(conditions=2, conditions_below=5)
     found = evaluate.embed_conditions(left_half, tracklets, config, "whole", None)

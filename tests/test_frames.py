@@ -23,20 +23,20 @@ def encode(image, ending=".png"):
 
 def test_decoding_keeps_pixels_and_the_order_of_colours():
     images = [smooth(seed) for seed in range(3)]
-    clip = decode_clip([encode(image) for image in images], 0, 3, 128, 64, WHOLE, "t")
+    clip = decode_clip([encode(image) for image in images], slice(0, 3), 128, 64, WHOLE, "t")
     np.testing.assert_array_equal(clip, images)
 
 
 def test_jpeg_frames_decode_close_to_the_image():
     image = smooth(0)
-    clip = decode_clip([encode(image, ".jpg")], 0, 1, 128, 64, WHOLE, "t")
+    clip = decode_clip([encode(image, ".jpg")], slice(0, 1), 128, 64, WHOLE, "t")
     assert np.abs(clip[0].astype(int) - image).mean() < 3
 
 
 def test_only_the_drawn_frames_are_decoded():
     images = [smooth(seed) for seed in range(5)]
     encoded = [b"broken", b"", encode(images[2]), encode(images[3]), b"broken"]
-    np.testing.assert_array_equal(decode_clip(encoded, 2, 2, 128, 64, WHOLE, "t"), images[2:4])
+    np.testing.assert_array_equal(decode_clip(encoded, slice(2, 4), 128, 64, WHOLE, "t"), images[2:4])
 
 
 def test_halving_and_quartering_average_the_pixels_of_a_block():
@@ -68,8 +68,8 @@ def test_enlarging_equals_bilinear_interpolation():
 @pytest.mark.parametrize("augmentation", [WHOLE, ALL_AT_ONCE])
 def test_mirrored_clip_equals_flipped_frames(augmentation):
     encoded = [encode(smooth(seed)) for seed in range(3)]
-    plain = decode_clip(encoded, 0, 3, 64, 32, augmentation, "t")
-    mirrored = decode_clip(encoded, 0, 3, 64, 32, replace(augmentation, mirror=True), "t")
+    plain = decode_clip(encoded, slice(0, 3), 64, 32, augmentation, "t")
+    mirrored = decode_clip(encoded, slice(0, 3), 64, 32, replace(augmentation, mirror=True), "t")
     np.testing.assert_array_equal(mirrored, plain[:, :, ::-1])
     assert not np.array_equal(mirrored, plain)
 
@@ -96,7 +96,7 @@ def test_crop_is_the_resized_box():
 
 def test_all_frames_share_one_augmentation():
     encoded = [encode(smooth(6))] * 4
-    clip = decode_clip(encoded, 0, 4, 64, 32, replace(ALL_AT_ONCE, mirror=True), "t")
+    clip = decode_clip(encoded, slice(0, 4), 64, 32, replace(ALL_AT_ONCE, mirror=True), "t")
     assert (clip == clip[:1]).all()
 
 
@@ -129,14 +129,14 @@ def test_a_truncated_frame_is_an_error_naming_tracklet_and_frame(kind):
     # Two bytes are a JPEG's end marker: without them alone the image is still whole.
     for kept in [0, 1, 30, *range(100, len(whole), len(whole) // 20), len(whole) - 16, len(whole) - 3]:
         with pytest.raises(ValueError, match="frame 1 of tracklet 0007C1T0003"):
-            decode_clip([whole, whole[:kept]], 0, 2, 64, 32, WHOLE, "0007C1T0003")
+            decode_clip([whole, whole[:kept]], slice(0, 2), 64, 32, WHOLE, "0007C1T0003")
 
 
 def test_what_is_no_image_is_an_error():
     with pytest.raises(ValueError, match="frame 0 of tracklet x"):
-        decode_clip([b"\xff\xd8 hello \xff\xda \xff\xd9"], 0, 1, 64, 32, WHOLE, "x")
+        decode_clip([b"\xff\xd8 hello \xff\xda \xff\xd9"], slice(0, 1), 64, 32, WHOLE, "x")
 
 
 def test_fewer_frames_than_the_table_says_is_an_error():
     with pytest.raises(ValueError, match="tracklet t has 2 frames, not 3"):
-        decode_clip([encode(smooth(0))] * 2, 1, 2, 64, 32, WHOLE, "t")
+        decode_clip([encode(smooth(0))] * 2, slice(1, 3), 64, 32, WHOLE, "t")

@@ -174,7 +174,7 @@ def test_an_evaluation_leaves_results_and_pictures_and_training_helped(tmp_path,
     assert fit(config, folder)
     results = runs.evaluate_run(config, folder, tiny_splits())
     assert json.loads((folder / "results.json").read_text()) == results
-    assert json.loads((folder / "results" / "mars_official-euclidean.json").read_text()) == results
+    assert json.loads((folder / "results" / "mars_official-euclidean-test.json").read_text()) == results
     assert results["dataset"] == "walkers" and results["protocol"] == "mars_official"
     assert results["distance"] == "euclidean" and results["data"] == "tiny, drawn"
     rows = {runs.TRAINED: results, **results["baselines"]}
@@ -188,6 +188,17 @@ def test_an_evaluation_leaves_results_and_pictures_and_training_helped(tmp_path,
     assert "mars_official" in printed and f"{results['map']:.1f}" in printed and runs.HISTOGRAM in printed
     for name in ("cmc.png", "attention.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_settings_can_be_chosen_on_persons_held_out_without_a_look_at_the_test_persons(tmp_path, capsys):
+    config = tiny_config(steps=2, validation_persons=3, persons="held_out", baselines=False)
+    fit(config, tmp_path / "run")
+    splits = replace(tiny_splits(), test=None)
+    results = runs.evaluate_run(config, tmp_path / "run", splits)
+    assert results["persons"] == "held_out" and (results["probes"], results["gallery"]) == (3, 9)
+    assert "held out of training" in " ".join(capsys.readouterr().out.split())
+    scored = [line["validation_map"] for line in metrics_without_time(tmp_path / "run") if "validation_map" in line]
+    np.testing.assert_allclose(results["map"], scored[-1], rtol=1e-6)
 
 
 def test_a_run_without_checkpoints_cannot_be_loaded(tmp_path):

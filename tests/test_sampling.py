@@ -35,7 +35,7 @@ def table_of(rows):
 
 
 def draws(count, seed=0, rows=ROWS, **settings):
-    index, data = index_pairs(table_of(rows)), DataConfig(frames=FRAMES, **settings)
+    index, data = index_pairs(table_of(rows)), DataConfig(**{"frames": FRAMES, **settings})
     return [draw_pair(index, seed, i, data) for i in range(count)]
 
 
@@ -127,6 +127,19 @@ def test_clips_lie_within_their_tracklets_and_start_anywhere():
             if length == 30:
                 starts.add(clip.start)
     assert starts == set(range(11))
+
+
+def test_frames_that_are_spread_lie_equally_far_apart_over_the_whole_tracklet():
+    chosen = {}
+    for pair in draws(1000, sampling="spread"):
+        for clip in pair.clips:
+            frames = range(100)[clip.frames]
+            assert len(frames) == clip.count == min(ROWS[clip.row][2], FRAMES)
+            chosen.setdefault(ROWS[clip.row][2], set()).update([frames])
+    assert {frames.step for frames in chosen[30]} == {1} and len(chosen[30]) == 11
+    drawn = [pair.clips[0] for pair in draws(1000, sampling="spread", frames=4)]
+    few = {range(30)[clip.frames] for clip in drawn if ROWS[clip.row][2] == 30}
+    assert few == {range(start, start + 22, 7) for start in range(9)}
 
 
 def test_augmentations_fill_their_ranges():

