@@ -74,11 +74,12 @@ def interleaved(work: Mapping[Any, Callable[[], Any]], runs: int) -> Seconds:
     for _ in range(-(-runs // 2)):
         for name, function in work.items():
             jax.block_until_ready(function())
-            seconds[name] += [_timed(function), _timed(function)]
+            seconds[name] += [timed(function), timed(function)]
     return seconds
 
 
-def _timed(function: Callable[[], Any]) -> float:
+def timed(function: Callable[[], Any]) -> float:
+    """Wall-clock seconds of one call."""
     start = time.perf_counter()
     jax.block_until_ready(function())
     return time.perf_counter() - start

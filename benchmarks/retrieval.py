@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from benchmarks.measuring import Row, in_own_process, interleaved, peak_memory, row_of, single
+from benchmarks.measuring import Row, in_own_process, interleaved, peak_memory, row_of, single, timed
 from reid_jax.protocols import PROTOCOLS, RetrievalTask, matches
 from reid_jax.retrieval import distance_matrix, match_positions, score, step_average_precision
 from reid_jax.tracklets import JUNK, TrackletTable
@@ -102,7 +102,7 @@ def measure_dimensions(dimensions: int, size: Size, block: int, runs: int) -> li
         "whole": lambda: score(probes, gallery, task, "euclidean", "step", block).cmc,
     }
     seconds = interleaved(work, runs)
-    loop = interleaved({"loop": lambda: loop_in_torchreid_style(distances, task, "quicksort")}, 1)["loop"]
+    loop = [timed(lambda: loop_in_torchreid_style(distances, task, "quicksort"))]
     title = f"{len(probes)} x {len(gallery)}, {dimensions} values"
     return [
         row_of(

@@ -21,7 +21,7 @@ BackboneName = Literal[
 Protocol = Literal["mars_official", "query_removed", "two_camera", "rcn_first_last"]
 Distance = Literal["euclidean", "cosine", "similarity"]
 Positives = Literal["half", "all"]
-PresetName = Literal["paper", "paper_5x5", "default", "small", "rcn", "pooling"]
+PresetName = Literal["paper", "paper_5x5", "default", "small", "strong", "rcn", "pooling"]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ def preset(name: PresetName, dataset: DatasetName) -> Config:
         "paper_5x5": _paper_5x5,
         "default": _default,
         "small": _small,
+        "strong": _strong,
         "rcn": _rcn,
         "pooling": _pooling,
     }[name](dataset)
@@ -69,9 +70,20 @@ def _default(dataset: DatasetName) -> Config:
         data=DataConfig(height=192, width=96, frames=2, positives="all", pairs_per_person=2),
         backbone=BackboneConfig(backbone="efficientnet_lite0", pretrained=True),
         recurrent=RecurrentConfig(channels=(128, 128), input_kernels=(3, 3), state_kernels=(3, 3)),
-        loss=LossConfig(identity=1.0, triplet=1.0),
+        attention=AttentionConfig(represent="both"),
+        loss=LossConfig(penalty=0.01, identity=1.0, triplet=1.0),
         train=TrainConfig(batch_pairs=16, steps=1500, learning_rate=5e-4, checkpoint_every=250, validate_every=250),
-        evaluate=evaluation,
+        evaluate=replace(evaluation, clip_frames=2),
+    )
+
+
+def _strong(dataset: DatasetName) -> Config:
+    """The default with what a longer training bears: erasing, frames far apart, averaged weights (docs/recipe.md)."""
+    base = _default(dataset)
+    return replace(
+        base,
+        data=replace(base.data, erase=0.5, sampling="spread"),
+        train=replace(base.train, steps=1950, average=0.99, checkpoint_every=650, validate_every=650),
     )
 
 
@@ -90,8 +102,10 @@ def _small(dataset: DatasetName) -> Config:
         small,
         data=replace(base.data, frames=4, pairs_per_person=1),
         backbone=frozen,
+        attention=AttentionConfig(),
         loss=LossConfig(),
         train=replace(small.train, steps=500, learning_rate=1e-3),
+        evaluate=replace(base.evaluate, clip_frames=0),
     )
 
 
@@ -104,7 +118,9 @@ def _rcn(dataset: DatasetName) -> Config:
         data=replace(base.data, height=64, width=32, frames=16, positives="half", pairs_per_person=1),
         backbone=BackboneConfig(backbone="rcn"),
         recurrent=replace(base.recurrent, channels=(128,), input_kernels=(1,), state_kernels=(1,), dropout_between=0.6),
+        attention=AttentionConfig(),
         loss=LossConfig(penalty=0.0, pairs="hinge", margin=2.0, identity=2.0, classifier="linear", smoothing=0.0),
+        evaluate=replace(base.evaluate, clip_frames=0),
     )
 
 
@@ -115,6 +131,8 @@ def _pooling(dataset: DatasetName) -> Config:
         base,
         head="pooling",
         data=replace(base.data, frames=2, pairs_per_person=2, erase=0.5),
+        attention=AttentionConfig(),
         loss=LossConfig(penalty=0.0, pairs="none", identity=1.0, classifier="linear", triplet=1.0, neck=True),
-        evaluate=replace(base.evaluate, distance="cosine"),
+        train=replace(base.train, optimizer="adam", learning_rate=3.5e-4),
+        evaluate=replace(base.evaluate, distance="cosine", clip_frames=0),
     )

@@ -156,7 +156,8 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
     print_results(results, rows)
     workdirs.write_json(workdir / workdirs.RESULTS, results)
     (workdir / "results").mkdir(exist_ok=True)
-    name = "-".join(results[part] for part in ("protocol", "distance", "persons"))
+    whose = "" if results["persons"] == "test" else f"-{results['persons']}"
+    name = f"{results['protocol']}-{results['distance']}{whose}"
     workdirs.write_json(workdir / "results" / f"{name}.json", results)
     pictures.save_cmc(workdir / "cmc.png", {name: row.cmc for name, row in rows.items()}, results["protocol"])
     pictures.save_attention(workdir / "attention.png", network, devices.own(variables), scored)

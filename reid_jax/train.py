@@ -41,8 +41,8 @@ class TrainState:
     """int32 []: steps taken."""
     variables: Parameters
     optimizer: optax.OptState
-    averaged: Parameters
-    """The running average of the variables, or nothing where the configuration has none."""
+    averaged: Any
+    """Parameters: the running average of the variables, empty where the configuration has none."""
     broken_at: Any
     """int32 []: number of steps before the first that gave a NaN or Inf, or -1."""
 

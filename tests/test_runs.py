@@ -174,7 +174,7 @@ def test_an_evaluation_leaves_results_and_pictures_and_training_helped(tmp_path,
     assert fit(config, folder)
     results = runs.evaluate_run(config, folder, tiny_splits())
     assert json.loads((folder / "results.json").read_text()) == results
-    assert json.loads((folder / "results" / "mars_official-euclidean-test.json").read_text()) == results
+    assert json.loads((folder / "results" / "mars_official-euclidean.json").read_text()) == results
     assert results["dataset"] == "walkers" and results["protocol"] == "mars_official"
     assert results["distance"] == "euclidean" and results["data"] == "tiny, drawn"
     rows = {runs.TRAINED: results, **results["baselines"]}

@@ -27,7 +27,8 @@ def finished(folder, config, seed=0, data="walkers, drawn", distance=None, basel
     settings = config.evaluate
     values = {
         "dataset": config.data.dataset, "protocol": settings.protocol, "distance": distance or settings.distance,
-        "average_precision": settings.average_precision, **record, "data": data, "split": config.data.split,
+        "average_precision": settings.average_precision, "persons": settings.persons, **record,
+        "data": data, "split": config.data.split,
         "preset": config.preset, "commit": "abc123", "baselines": {name: record for name in baselines}, **more,
     }  # fmt: skip
     if not folder.exists():
@@ -87,10 +88,11 @@ def test_what_is_scored_otherwise_or_on_other_data_is_never_averaged(tmp_path):
     finished(root / "b", mars, 2, FULL)
     finished(root / "c", mars, 3, SUBSET, protocol="query_removed")
     finished(root / "d", mars, 4, SUBSET, average_precision="step")
+    finished(root / "e", mars, 5, SUBSET, persons="held_out")
     found, problems = results.collect(root)
-    assert len(found) == 5 and not problems and len(results.repeats(found)) == 5
+    assert len(found) == 6 and not problems and len(results.repeats(found)) == 6
     lines, text = page(root)
-    assert lines["`b`"][2] == "full" and lines["`a`"][2] == "subset"
+    assert (lines["`a`"][2], lines["`b`"][2], lines["`e`"][2]) == ("subset", "full", "held-out persons")
     assert text.count("## MARS") == 3 and text.count("| `a` |") == 2
     order = [
         text.index(name) for name in ("`mars_official`, average precision `trap", "precision `step`", "`query_rem")
