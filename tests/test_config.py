@@ -16,8 +16,8 @@ from reid_jax.config import (
     PresetName,
     RecurrentConfig,
     TrainConfig,
-    problems,
 )
+from reid_jax.contradictions import problems
 from reid_jax.presets import preset
 
 PRESETS = [(name, dataset) for name in get_args(PresetName) for dataset in get_args(DatasetName)]

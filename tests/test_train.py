@@ -9,7 +9,7 @@ import pytest
 from tiny_runs import last_state, metrics_without_time, take_batches, tiny_config, tiny_splits
 
 from reid_jax import network as networks
-from reid_jax import runs, train, workdir
+from reid_jax import optimizer, runs, train, workdir
 from reid_jax.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -47,11 +47,11 @@ def changed(before, after):
 
 def test_warm_up_rises_linearly_then_the_rate_stays_or_falls_as_a_cosine():
     config = tiny_config(learning_rate=0.1, warmup_steps=4, steps=12, decay="cosine")
-    schedule = train.learning_rate(config)
+    schedule = optimizer.learning_rate(config)
     np.testing.assert_allclose([schedule(step) for step in range(5)], [0, 0.025, 0.05, 0.075, 0.1], rtol=1e-6)
     expected = [0.05 * (1 + np.cos(np.pi * (step - 4) / 8)) for step in range(4, 13)]
     np.testing.assert_allclose([schedule(step) for step in range(4, 13)], expected, atol=1e-8)
-    constant = train.learning_rate(tiny_config(learning_rate=0.1, warmup_steps=0, decay="none"))
+    constant = optimizer.learning_rate(tiny_config(learning_rate=0.1, warmup_steps=0, decay="none"))
     np.testing.assert_allclose([constant(step) for step in (0, 1, 500)], 0.1, rtol=1e-6)
 
 
@@ -63,11 +63,11 @@ def test_updates_are_those_of_rmsprop_on_gradients_clipped_element_by_element(ba
     generator = np.random.default_rng(0)
     values = {"backbone": {"conv0": generator.normal(size=(3, 4))}, "head": {"v": generator.normal(size=5)}}
     parameters = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), values)
-    optimizer = train.make_optimizer(config)
-    state, mean_square = optimizer.init(parameters), jax.tree.map(np.zeros_like, values)
+    made = optimizer.make_optimizer(config)
+    state, mean_square = made.init(parameters), jax.tree.map(np.zeros_like, values)
     for step in range(5):
         gradients = jax.tree.map(lambda leaf: generator.normal(size=leaf.shape), values)
-        updates, state = optimizer.update(
+        updates, state = made.update(
             jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), gradients), state, parameters
         )
         parameters = jax.tree.map(jnp.add, parameters, updates)

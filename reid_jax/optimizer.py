@@ -1,0 +1,63 @@
+"""Learning rate, RMSProp (section V.B) or Adam, and which parameters are trained at which rate."""
+
+from functools import partial
+
+import jax
+import optax
+
+from reid_jax import backbones
+from reid_jax.config import Config
+from reid_jax.model import Parameters
+from reid_jax.settings import Number
+
+
+def learning_rate(config: Config) -> optax.Schedule:
+    """Linear warm-up, then constant or a cosine down to zero at the last step."""
+    settings = config.train
+    warmup = optax.linear_schedule(0.0, settings.learning_rate, settings.warmup_steps)
+    rest = max(settings.steps - settings.warmup_steps, 1)
+    after = {
+        "none": optax.constant_schedule(settings.learning_rate),
+        "cosine": optax.cosine_decay_schedule(settings.learning_rate, rest),
+    }[settings.decay]
+    return optax.join_schedules([warmup, after], [settings.warmup_steps])
+
+
+def make_optimizer(config: Config) -> optax.GradientTransformation:
+    """Element-wise clipping, then RMSProp (section V.B); the backbone at its own rate, frozen parts not at all."""
+    scaling = {
+        "rmsprop": partial(optax.scale_by_rms, decay=0.9, eps=1e-8, bias_correction=True),
+        "adam": optax.scale_by_adam,
+    }[config.train.optimizer]
+
+    def at_rate(factor: Number) -> optax.GradientTransformation:
+        schedule = learning_rate(config)
+        return optax.chain(
+            optax.clip(config.train.clip),
+            scaling(),
+            optax.add_decayed_weights(config.train.weight_decay),
+            optax.scale_by_learning_rate(lambda step: factor * schedule(step)),
+        )
+
+    parts = {"head": at_rate(1.0), "backbone": at_rate(config.backbone.backbone_rate), "frozen": optax.set_to_zero()}
+    return optax.multi_transform(parts, partial(parameter_parts, config=config))
+
+
+def parameter_parts(parameters: Parameters, config: Config) -> Parameters:
+    """For each leaf of {"backbone", "head"}, which part it belongs to: `head`, `backbone` or `frozen`."""
+    names, kept = tuple(parameters["backbone"]), config.backbone.frozen_stages
+    if unknown := set(kept) - set(names):
+        there = ", ".join(sorted(names))
+        raise ValueError(f"frozen_stages has {sorted(unknown)}; {config.backbone.backbone} has {there}")
+    stages = {
+        "frozen": (),
+        "last": backbones.last_stages(config.backbone),
+        "whole": tuple(name for name in names if name not in kept),
+    }[config.backbone.fine_tune]
+    return {
+        "head": jax.tree.map(lambda _: "head", parameters["head"]),
+        "backbone": {
+            stage: jax.tree.map(lambda _, part="backbone" if stage in stages else "frozen": part, leaves)
+            for stage, leaves in parameters["backbone"].items()
+        },
+    }
