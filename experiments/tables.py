@@ -170,7 +170,7 @@ def run_name(group: Sequence[Finished], folder: Path) -> str:
 
 
 def kind_of_data(one: Finished) -> str:
-    """Whether a run saw a full data set, a subset, or the drawn walkers."""
+    """Whether a run was scored on held-out persons, a full data set, a subset, or the drawn walkers."""
     description = one.results["data"]
     if one.results["persons"] == "held_out":
         return "held-out persons"

@@ -13,7 +13,7 @@ from reid_jax.data import training_batches
 from reid_jax.model import Parameters
 from reid_jax.network import Batch, Network
 from reid_jax.settings import change
-from reid_jax.tracklets import Splits, hold_out
+from reid_jax.tracklets import Splits
 
 AS_IN_A_TEST = {
     "mirror": False,
@@ -39,7 +39,7 @@ def losses(config: Config, workdir: Path, splits: Splits, batches: int, seed: in
     Raises:
         ValueError: the run held nobody out.
     """
-    held_out = hold_out(splits.train, config.data.validation_persons, config.seed)[1]
+    held_out = runs.divided(config, splits)[1]
     if held_out is None:
         raise ValueError(f"{workdir} holds a run with validation_persons=0: no persons were held out of its training")
     network, variables = runs.load_run(workdir)

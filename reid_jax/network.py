@@ -175,8 +175,9 @@ def embed_clips(network: Network, variables: Parameters, batch: Batch) -> Float[
     """
     features, mask = clip_features(network, variables, batch), batch["mask"]
     length = network.config.evaluate.clip_frames or mask.shape[1]
-    parts, counts = _parts(features, length), _parts(mask, length).sum(1)
-    embeddings = _compared(network, variables, encode(network, variables, parts, _parts(mask, length)).embedding)
+    parts, valid = _parts(features, length), _parts(mask, length)
+    embeddings = _compared(network, variables, encode(network, variables, parts, valid).embedding)
+    counts = valid.sum(1)
     weights = (counts / jnp.maximum(mask.sum(1), 1).repeat(counts.size // len(mask)))[:, None]
     return (weights * embeddings).reshape(len(mask), -1, embeddings.shape[1]).sum(1)
 

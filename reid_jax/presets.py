@@ -55,8 +55,11 @@ def _paper_5x5(dataset: DatasetName) -> Config:
     return replace(base, recurrent=replace(base.recurrent, input_kernels=(5, 5, 5), state_kernels=(5, 5, 5)))
 
 
-def _default(dataset: DatasetName) -> Config:
-    """Walkers: a small network trained whole. Real pedestrians: a pretrained one fine-tuned, told persons too."""
+def _common(dataset: DatasetName) -> Config:
+    """Data, backbone and training that every preset but the paper's begins with.
+
+    Walkers: a small network trained whole. Real pedestrians: a pretrained one fine-tuned.
+    """
     evaluation = EvaluateConfig(conditions=2)
     if dataset == "walkers":
         return Config(
@@ -70,10 +73,21 @@ def _default(dataset: DatasetName) -> Config:
         data=DataConfig(height=192, width=96, frames=2, positives="all", pairs_per_person=2),
         backbone=BackboneConfig(backbone="efficientnet_lite0", pretrained=True),
         recurrent=RecurrentConfig(channels=(128, 128), input_kernels=(3, 3), state_kernels=(3, 3)),
+        train=TrainConfig(batch_pairs=16, steps=1500, learning_rate=5e-4, checkpoint_every=250, validate_every=250),
+        evaluate=evaluation,
+    )
+
+
+def _default(dataset: DatasetName) -> Config:
+    """Real pedestrians: told persons too, and both states and attended features stand for a clip."""
+    base = _common(dataset)
+    if dataset == "walkers":
+        return base
+    return replace(
+        base,
         attention=AttentionConfig(represent="both"),
         loss=LossConfig(penalty=0.01, identity=1.0, triplet=1.0),
-        train=TrainConfig(batch_pairs=16, steps=1500, learning_rate=5e-4, checkpoint_every=250, validate_every=250),
-        evaluate=replace(evaluation, clip_frames=2),
+        evaluate=replace(base.evaluate, clip_frames=2),
     )
 
 
@@ -89,7 +103,7 @@ def _strong(dataset: DatasetName) -> Config:
 
 def _small(dataset: DatasetName) -> Config:
     """One recurrent layer and fewer steps; real pedestrians as ImageNet features that are computed once."""
-    base = _default(dataset)
+    base = _common(dataset)
     small = replace(
         base,
         recurrent=replace(base.recurrent, channels=(128,), input_kernels=(3,), state_kernels=(3,)),
@@ -102,37 +116,31 @@ def _small(dataset: DatasetName) -> Config:
         small,
         data=replace(base.data, frames=4, pairs_per_person=1),
         backbone=frozen,
-        attention=AttentionConfig(),
-        loss=LossConfig(),
         train=replace(small.train, steps=500, learning_rate=1e-3),
-        evaluate=replace(base.evaluate, clip_frames=0),
     )
 
 
 def _rcn(dataset: DatasetName) -> Config:
     """McLaughlin et al. (2016) on RGB alone: CNN-RNN, mean pooling, hinge and two identity losses."""
-    base = _default(dataset)
+    base = _common(dataset)
     return replace(
         base,
         head="rcn",
         data=replace(base.data, height=64, width=32, frames=16, positives="half", pairs_per_person=1),
         backbone=BackboneConfig(backbone="rcn"),
         recurrent=replace(base.recurrent, channels=(128,), input_kernels=(1,), state_kernels=(1,), dropout_between=0.6),
-        attention=AttentionConfig(),
         loss=LossConfig(penalty=0.0, pairs="hinge", margin=2.0, identity=2.0, classifier="linear", smoothing=0.0),
-        evaluate=replace(base.evaluate, clip_frames=0),
     )
 
 
 def _pooling(dataset: DatasetName) -> Config:
     """What today's users run: average pooling, smoothed identities behind a batch-norm neck, batch-hard triplets."""
-    base = _default(dataset)
+    base = _common(dataset)
     return replace(
         base,
         head="pooling",
         data=replace(base.data, frames=2, pairs_per_person=2, erase=0.5),
-        attention=AttentionConfig(),
         loss=LossConfig(penalty=0.0, pairs="none", identity=1.0, classifier="linear", triplet=1.0, neck=True),
         train=replace(base.train, optimizer="adam", learning_rate=3.5e-4),
-        evaluate=replace(base.evaluate, distance="cosine", clip_frames=0),
+        evaluate=replace(base.evaluate, distance="cosine"),
     )

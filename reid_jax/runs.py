@@ -71,7 +71,7 @@ def fit_run(config: Config, workdir: Path, splits: Splits) -> bool:
 @contextmanager
 def opened(config: Config, workdir: Path, splits: Splits, mesh: Mesh | None) -> Iterator[OpenRun]:
     """Takes up the run in an opened work directory; at the end all is written and closed."""
-    tracklets, held_out = hold_out(splits.train, config.data.validation_persons, config.seed)
+    tracklets, held_out = divided(config, splits)
     network = networks.build(config, len(index_pairs(tracklets.table).person))
     state = train.initial_state(network)
     readers = feature_readers(network, state.variables, splits.train)
@@ -168,7 +168,12 @@ def scored_persons(config: Config, splits: Splits) -> Tracklets:
     """The tracklets that the final table is of: of the test persons, or of those held out of training."""
     if config.evaluate.persons == "test":
         return splits.test
-    return hold_out(splits.train, config.data.validation_persons, config.seed)[1]
+    return divided(config, splits)[1]
+
+
+def divided(config: Config, splits: Splits) -> tuple[Tracklets, Tracklets | None]:
+    """The train split's tracklets that a run is trained on, and those of its held-out persons, if there are any."""
+    return hold_out(splits.train, config.data.validation_persons, config.seed)
 
 
 def score_all(

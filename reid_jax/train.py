@@ -106,9 +106,9 @@ def one_step(network: Network, state: TrainState, batch: Batch, key: PRNGKeyArra
 
 def running_average(kept: Number, state: TrainState, variables: Parameters) -> Parameters:
     """The average after a step. In the first steps less is kept: their variables are those before training."""
-    kept = jnp.minimum(kept, (1.0 + state.step) / (10.0 + state.step))
     if not state.averaged:
         return {}
+    kept = jnp.minimum(kept, (1.0 + state.step) / (10.0 + state.step))
     return jax.tree.map(lambda old, new: kept * old + (1.0 - kept) * new, state.averaged, variables)
 
 

