@@ -51,7 +51,7 @@ data: $(VENV)/.run  ## prepare DATASET and print its counts
 	$(RUN) -m experiments.prepare --dataset $(DATASET) --data-dir $(DATA_DIR) $(MANUAL) $(ARGS)
 
 test: $(VENV)/.dev  ## the tests
-	$(RUN) -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(RUN) -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0 $(ARGS)
 
 test-slow: $(VENV)/.dev  ## the tests that take minutes each
 	$(RUN) -m pytest -m slow $(ARGS)
