@@ -6,6 +6,7 @@ The mesh has one axis, over which parameters are replicated and pairs (or clips,
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -16,6 +17,8 @@ from jaxtyping import Array, Shaped
 
 AXIS = "pairs"
 Found = TypeVar("Found")
+MAPPINGS, MOST_MAPPINGS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+"""On Linux the memory mappings of this process, a line each, and how many a process may have."""
 
 
 def mesh(wanted: int, pairs: int | None = None) -> Mesh | None:
@@ -137,3 +140,19 @@ def first_then_all(function: Callable[[], Found]) -> Found:
     found: list[Found] = []
     first_alone(lambda: found.append(function()))
     return found[0] if found else function()
+
+
+def free_programs(share: float = 0.5) -> bool:
+    """Gives all compiled programs back where they fill this share of the memory mappings a process may have.
+
+    XLA's CPU backend holds dozens of mappings a program (3,300 for a training of `small`), and a process that asks for
+    one too many ends in a segmentation fault. What is needed again comes from the persistent cache.
+
+    Returns whether programs were given back; never where the system does not tell (not Linux).
+    """
+    if not (MAPPINGS.exists() and MOST_MAPPINGS.exists()):
+        return False
+    if len(MAPPINGS.read_bytes().splitlines()) < share * int(MOST_MAPPINGS.read_text()):
+        return False
+    jax.clear_caches()
+    return True

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from reid_jax import results, runs, trials
+from reid_jax import devices, results, runs, trials
 from reid_jax import workdir as workdirs
 from reid_jax.config import Config, DataConfig
 from reid_jax.settings import change, in_words, parse_value
@@ -184,6 +184,7 @@ def run_sweep(
                 if not isinstance(error, ValueError | OSError | Diverged):
                     traceback.print_exception(error)
                 print(f"{run.name} failed: {error or type(error).__name__}")
+        devices.free_programs()
     return Outcome(failed, None)
 
 

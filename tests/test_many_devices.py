@@ -129,3 +129,17 @@ def test_devices_that_are_not_there_or_cannot_share_a_batch_are_named(tmp_path):
         shared_config(4, 3)
     with pytest.raises(ValueError, match="devices is 2: there are 1; set devices to that many at most"):
         runs.fit_run(tiny_config(devices=2), tmp_path, tiny_splits())
+
+
+@pytest.mark.skipif(not devices.MAPPINGS.exists(), reason="this system does not tell a process's memory mappings")
+def test_programs_are_given_back_where_they_fill_the_mappings_of_a_process():
+    def held() -> int:
+        return len(devices.MAPPINGS.read_bytes().splitlines())
+
+    before, function = held(), jax.jit(lambda x: jax.numpy.tanh(x @ x.T).sum())
+    for rows in range(1, 31):
+        function(np.ones((rows, 3), np.float32))
+    full = held()
+    assert full > before + 30 and not devices.free_programs(1.0) and held() >= full
+    assert devices.free_programs(0.0) and held() < before + (full - before) / 2
+    assert function(np.zeros((2, 3), np.float32)) == 0

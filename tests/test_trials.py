@@ -3,11 +3,12 @@
 import json
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 from tiny_runs import fit, last_state, metrics_without_time, tiny_config, tiny_splits
 
-from reid_jax import runs, sweeps, train, trials, workdir
+from reid_jax import devices, runs, sweeps, train, trials, workdir
 from reid_jax.presets import preset
 from reid_jax.settings import change
 from reid_jax.sweeps import Axis
@@ -136,7 +137,11 @@ def test_every_preset_can_be_trained_with_another_seed_split_and_rate():
         assert trials.common(config) == trials.common(other)
 
 
-def test_a_sweep_trains_its_runs_in_groups(tmp_path, capsys):
+def test_a_sweep_trains_its_runs_in_groups(tmp_path, capsys, monkeypatch):
+    given_back = []
+    monkeypatch.setattr(jax, "clear_caches", lambda: given_back.append(True))
+    (tmp_path / "most").write_text("1")
+    monkeypatch.setattr(devices, "MOST_MAPPINGS", tmp_path / "most")
     axes = [Axis("penalty", (0.0, 1.0)), Axis("frames", (3, 4)), Axis("seed", (0, 1))]
     found = sweeps.generate(replace(BASE, train=replace(BASE.train, steps=2)), axes)
     names = [[run.name for run in group] for group in sweeps.batches(found, 3)]
@@ -147,3 +152,5 @@ def test_a_sweep_trains_its_runs_in_groups(tmp_path, capsys):
     assert "run 8 of 8" in capsys.readouterr().out
     results = [json.loads((tmp_path / run.name / "results.json").read_text()) for run in found]
     assert len(results) == 8 and {sweeps.state(run, tmp_path) for run in found} == {"finished"}
+    if devices.MAPPINGS.exists():
+        assert len(given_back) == 4, "a full process gives its programs back after each group"
