@@ -82,6 +82,8 @@ class BackboneConfig:
     """Which part of the backbone is trained (the paper: the whole set of parameters)."""
     frozen_stages: tuple[str, ...] = ()
     """With `fine_tune` whole: stages, by their names in the module, whose parameters stay as they were all the same."""
+    stochastic_depth: float = 0.0
+    """EfficientNet-Lite: how often its last block is left out in training, earlier ones less (published: 0.2)."""
     batch_norm: Literal["frozen", "trained"] = "trained"
     """Whether batch-norm statistics follow the training clips or stay as they were."""
     backbone_rate: float = 1.0

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt8
 
-from reid_jax import attention, recurrent
+from reid_jax import attention, backbones, recurrent
 from reid_jax.backbones.rematerialise import by_stages
 from reid_jax.config import AttentionConfig, Config, RecurrentConfig
 
@@ -207,12 +207,14 @@ def extract(
     train: bool,
     precision: str = "float32",
     remat: bool = False,
+    key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, "N T Kh Kw D"], Parameters]:
     """X_t of every frame (Eq. 1), all clips as one batch, and the batch statistics after it.
 
     The backbone computes in `precision` on parameters that are rounded on their way in; what comes out is float32. With
-    `remat` its backward pass computes again what lies within its stages.
+    `remat` its backward pass computes again what lies within its stages. `key` draws what it leaves out in training.
     """
+    rngs = {} if key is None else {backbones.DEPTH: key}
     pixels = repeat_valid(frames, mask) if train else frames
     pixels = pixels.reshape(-1, *frames.shape[2:]).astype(precision)
     variables = {**variables, "params": jax.tree.map(lambda leaf: leaf.astype(precision), variables["params"])}
@@ -220,7 +222,7 @@ def extract(
     def apply(variables: Parameters, pixels: Array) -> tuple[Array, Parameters]:
         if not train:
             return backbone.apply(variables, pixels, train=False), variables.get("batch_stats", {})
-        features, changed = backbone.apply(variables, pixels, train=True, mutable=["batch_stats"])
+        features, changed = backbone.apply(variables, pixels, train=True, mutable=["batch_stats"], rngs=rngs)
         return features, changed.get("batch_stats", {})
 
     features, statistics = (by_stages(apply) if remat else apply)(variables, pixels)

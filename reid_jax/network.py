@@ -19,6 +19,8 @@ from reid_jax.config import Config, EvaluateConfig
 from reid_jax.model import Encoding, Parameters
 
 Batch = dict[str, Array | np.ndarray]
+_BACKBONE = 2**30
+"""What the backbone's key is folded from; the head folds its own from the numbers of frames and layers."""
 
 _HEADS = {
     "attention": (model.initialise_head, model.encode),
@@ -119,7 +121,8 @@ def encode_pairs(
         train = settings.batch_norm == "trained" and settings.fine_tune != "frozen"
         remat = network.config.train.remat == "backbone"
         arrays = backbone_variables(variables), clips["frames"], clips["mask"]
-        features, statistics = model.extract(network.backbone, *arrays, train, settings.precision, remat)
+        own_key = jax.random.fold_in(key, _BACKBONE)
+        features, statistics = model.extract(network.backbone, *arrays, train, settings.precision, remat, own_key)
     encoding = encode(network, variables, features, clips["mask"], key)
     return jax.tree.map(lambda array: array.reshape(*shape, *array.shape[1:]), encoding), statistics
 

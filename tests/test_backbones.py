@@ -1,8 +1,10 @@
 """The backbones: shapes, published weights, and equality with independent implementations."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -158,6 +160,40 @@ def test_lite0_equals_torch_in_outputs_and_gradients(endpoint, train):
         # PyTorch's running variance takes in 1% of the batch's times n / (n - 1), which is 8 / 7 at the end.
         rtol = 2e-2 if name.endswith("var") else 1e-4
         np.testing.assert_allclose(statistic, network.network.get_buffer(name), rtol=rtol, atol=1e-4)
+
+
+def test_in_training_a_block_is_left_out_of_some_frames_and_weighs_more_in_the_others():
+    block, pixels = efficientnet_lite.Block(3, 3, 3, 1, 6), _pixels(200, 4, 4) / 255
+
+    def output(left_out, train, key=0):
+        module = efficientnet_lite.InvertedBottleneck(block, left_out)
+        variables = module.init(jax.random.key(0), pixels, False)
+        rngs = {backbones.DEPTH: jax.random.key(key)}
+        return np.asarray(module.apply(variables, pixels, train, mutable=["batch_stats"], rngs=rngs)[0])
+
+    branch, thinned = output(0.0, True) - pixels, output(0.4, True) - pixels
+    kept = np.abs(thinned).max((1, 2, 3)) > 0
+    np.testing.assert_allclose(thinned, np.where(kept[:, None, None, None], branch / 0.6, 0.0), atol=1e-5)
+    assert 0.45 < kept.mean() < 0.75
+    np.testing.assert_array_equal(output(0.4, True), output(0.4, True))
+    assert np.abs(output(0.4, True) - output(0.4, True, key=1)).max() > 0.1
+    np.testing.assert_array_equal(output(0.4, False), output(0.0, False))
+
+
+@pytest.mark.parametrize(("endpoint", "count"), [("last", 16), ("stride8", 5)])
+def test_blocks_are_left_out_as_often_as_in_the_published_training(endpoint, count):
+    """EfficientNet's drop connect: the rate times a block's number over the number of blocks, up to any endpoint."""
+    rates = []
+
+    def listen(call, arguments, options, context):
+        if isinstance(context.module, efficientnet_lite.InvertedBottleneck):
+            rates.append(context.module.left_out)
+        return call(*arguments, **options)
+
+    module = backbones.build(replace(LITE0, endpoint=endpoint, stochastic_depth=0.2))
+    with nn.intercept_methods(listen):
+        jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 64, 32, 3)), train=False))
+    np.testing.assert_allclose(rates, 0.2 * np.arange(count) / 16)
 
 
 @pytest.mark.parametrize(("scale", "parameters"), [(0, 3_371_008), (1, 4_135_680), (2, 4_811_072)])

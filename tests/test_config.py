@@ -53,6 +53,13 @@ BROKEN = {
     "steps": {"train": TrainConfig(steps=0)},
     "devices is 4: it must divide batch_pairs, 10": {"train": TrainConfig(devices=4)},
     "devices is -1": {"train": TrainConfig(devices=-1)},
+    "stochastic_depth is 0.2: only efficientnet_lite": {"backbone": BackboneConfig(stochastic_depth=0.2)},
+    "stochastic_depth is 1.0: a share": {
+        "backbone": BackboneConfig(backbone="efficientnet_lite0", stochastic_depth=1.0)
+    },
+    "stochastic_depth needs batch_norm=trained": {
+        "backbone": BackboneConfig(backbone="efficientnet_lite1", stochastic_depth=0.2, batch_norm="frozen")
+    },
     "cache_features": {"backbone": BackboneConfig(cache_features=True, fine_tune="last")},
 }
 

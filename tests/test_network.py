@@ -10,7 +10,7 @@ import pytest
 
 from reid_jax import losses, model
 from reid_jax import network as networks
-from reid_jax.config import AttentionConfig, BackboneConfig, Config, DataConfig, RecurrentConfig
+from reid_jax.config import AttentionConfig, BackboneConfig, Config, DataConfig, RecurrentConfig, TrainConfig
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -125,6 +125,25 @@ def test_branches_are_siamese():
         return losses.pair_loss(logit(embedding[:, 0], embedding[:, 1]), jnp.array([True, False]))
 
     np.testing.assert_allclose(loss(encodings.embedding), loss(other.embedding), rtol=1e-5)
+
+
+@pytest.mark.parametrize("remat", ["none", "backbone"])
+def test_what_the_backbone_leaves_out_follows_from_the_key(remat):
+    settings = make_config("efficientnet_lite0", 16, 8, endpoint="stride8", stochastic_depth=0.5)
+    network = networks.build(replace(settings, train=TrainConfig(remat=remat)))
+    variables = random_variables(network, 0)
+
+    @jax.jit
+    def gradient(key):
+        def loss(backbone):
+            encodings, _ = networks.encode_pairs(network, {**variables, "backbone": backbone}, pairs(), key)
+            return jnp.square(encodings.embedding).sum()
+
+        return jax.grad(loss)(variables["backbone"])["block4"]["project"]["kernel"]
+
+    first, again, other = (np.asarray(gradient(jax.random.key(seed))) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-3 * np.abs(first).max() > 0
 
 
 def test_padding_never_reaches_the_batch_statistics():

@@ -2,7 +2,7 @@
 
 Each is a Linen module called as `module.apply(variables, pixels, train=False)` with RGB `pixels[N H W 3]` in 0..255
 (uint8 or float32), which it normalises itself; it gives a float32 cube `[N Kh Kw D]`. With `train=True` batch norm uses
-the batch's statistics and `mutable=["batch_stats"]` is needed.
+the batch's statistics and needs `mutable=["batch_stats"]`; stochastic depth needs a key, `rngs={DEPTH: key}`.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ import flax.linen as nn
 import numpy as np
 
 from reid_jax.backbones import efficientnet_lite, googlenet, rcn, vgg
+from reid_jax.backbones.efficientnet_lite import DEPTH as DEPTH
 from reid_jax.backbones.weights_files import cached_file, read_tensors
 from reid_jax.config import BackboneConfig
 
@@ -23,7 +24,8 @@ _ROOMS |= {f"efficientnet_lite{scale}": efficientnet_lite for scale in range(3)}
 
 def build(config: BackboneConfig) -> nn.Module:
     """The module of `config.backbone` up to `config.endpoint`; an unknown endpoint is a ValueError that lists them."""
-    return _ROOMS[config.backbone].build(config.backbone, config.endpoint)
+    options = {"stochastic_depth": config.stochastic_depth} if config.stochastic_depth else {}
+    return _ROOMS[config.backbone].build(config.backbone, config.endpoint, **options)
 
 
 def pretrained_variables(config: BackboneConfig, variables: dict[str, Any]) -> dict[str, Any]:

