@@ -56,10 +56,10 @@ def problems(config: Config) -> list[str]:
             backbone.cache_features and data.erase > 0
         ),
         f"stochastic_depth is {backbone.stochastic_depth}: a share in [0, 1)": not 0 <= backbone.stochastic_depth < 1,
-        f"stochastic_depth is {backbone.stochastic_depth}: only efficientnet_lite has it, not {backbone.backbone}": (
+        f"stochastic_depth is {backbone.stochastic_depth}: set it to 0, {backbone.backbone} has none": (
             backbone.stochastic_depth > 0 and not backbone.backbone.startswith("efficientnet_lite")
         ),
-        "stochastic_depth needs batch_norm=trained and a fine_tune other than frozen: else the backbone only infers": (
+        "stochastic_depth needs batch_norm=trained and a fine_tune other than frozen: set it to 0": (
             backbone.stochastic_depth > 0 and (backbone.batch_norm == "frozen" or backbone.fine_tune == "frozen")
         ),
         f"cache_features needs fine_tune=frozen, not {backbone.fine_tune}": (
