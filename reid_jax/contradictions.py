@@ -55,15 +55,15 @@ def problems(config: Config) -> list[str]:
         f"cache_features needs erase=0, not {data.erase}: cached features are of whole frames": (
             backbone.cache_features and data.erase > 0
         ),
+        f"cache_features needs fine_tune=frozen, not {backbone.fine_tune}": (
+            backbone.cache_features and backbone.fine_tune != "frozen"
+        ),
         f"stochastic_depth is {backbone.stochastic_depth}: a share in [0, 1)": not 0 <= backbone.stochastic_depth < 1,
         f"stochastic_depth is {backbone.stochastic_depth}: set it to 0, {backbone.backbone} has none": (
             backbone.stochastic_depth > 0 and not backbone.backbone.startswith("efficientnet_lite")
         ),
         "stochastic_depth needs batch_norm=trained and a fine_tune other than frozen: set it to 0": (
             backbone.stochastic_depth > 0 and (backbone.batch_norm == "frozen" or backbone.fine_tune == "frozen")
-        ),
-        f"cache_features needs fine_tune=frozen, not {backbone.fine_tune}": (
-            backbone.cache_features and backbone.fine_tune != "frozen"
         ),
     }
     return [text for text, broken in rules.items() if broken]

@@ -136,12 +136,11 @@ def _rcn(dataset: DatasetName) -> Config:
 def _pooling(dataset: DatasetName) -> Config:
     """What today's users run: average pooling, smoothed identities behind a batch-norm neck, batch-hard triplets."""
     base = _common(dataset)
-    depth = 0.2 if base.backbone.backbone.startswith("efficientnet_lite") else 0.0
     return replace(
         base,
         head="pooling",
         data=replace(base.data, frames=2, pairs_per_person=2, erase=0.5),
-        backbone=replace(base.backbone, stochastic_depth=depth),
+        backbone=replace(base.backbone, stochastic_depth=0.0 if dataset == "walkers" else 0.2),
         loss=LossConfig(penalty=0.0, pairs="none", identity=1.0, classifier="linear", triplet=1.0, neck=True),
         train=replace(base.train, optimizer="adam", learning_rate=3.5e-4),
         evaluate=replace(base.evaluate, distance="cosine"),
