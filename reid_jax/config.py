@@ -56,8 +56,10 @@ class DataConfig:
     """Half of the drawn pairs are positive (the paper), or all: the cross pairs have negatives enough."""
     pairs_per_person: int = 1
     """With `positives` all: how many pairs in a row show the same person (2 with cross pairs: 4 clips a person)."""
+    augment: Literal["clip", "frame"] = "clip"
+    """What follows is drawn for a training clip, all its frames alike (the paper), or for each frame."""
     mirror: bool = True
-    """Mirror half of the training clips, all frames alike."""
+    """Mirror half of the training clips."""
     crop: float = 0.9
     """Smallest side of a training clip's crop, as a share of the frame (1: no crop)."""
     translation: float = 0.05
@@ -181,8 +183,8 @@ class TrainConfig:
     """The learning rate (not given in the paper)."""
     warmup_steps: int = 50
     """Steps of linear warm-up."""
-    decay: Literal["none", "cosine"] = "cosine"
-    """What the learning rate does after the warm-up."""
+    decay: Literal["none", "cosine", "steps"] = "cosine"
+    """After the warm-up the learning rate stays, falls as a cosine, or tenfold at 1/3 and 7/12 of the steps."""
     clip: float = 5.0
     """Each element of the gradient is clipped to [-clip, clip]."""
     weight_decay: float = 0.0

@@ -55,6 +55,9 @@ def problems(config: Config) -> list[str]:
         f"cache_features needs erase=0, not {data.erase}: cached features are of whole frames": (
             backbone.cache_features and data.erase > 0
         ),
+        f"cache_features needs augment=clip, not {data.augment}: cached clips are plain or mirrored": (
+            backbone.cache_features and data.augment == "frame"
+        ),
         f"cache_features needs fine_tune=frozen, not {backbone.fine_tune}": (
             backbone.cache_features and backbone.fine_tune != "frozen"
         ),

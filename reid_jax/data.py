@@ -41,7 +41,7 @@ class FrameReader:
 
     def __call__(self, draw: ClipDraw) -> dict[str, np.ndarray]:
         encoded, name = self.tracklets.encoded(draw.row), self.tracklets.table.name[draw.row]
-        frames = decode_clip(encoded, draw.frames, self.height, self.width, draw.augmentation, name)
+        frames = decode_clip(encoded, draw.frames, self.height, self.width, draw.augmentations, name)
         return {"frames": frames}
 
 

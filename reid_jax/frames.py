@@ -41,7 +41,7 @@ def decode_clip(
     chosen: slice,
     height: int,
     width: int,
-    augmentation: Augmentation,
+    augmentation: Augmentation | Sequence[Augmentation],
     name: str,
 ) -> UInt8[np.ndarray, "T H W 3"]:
     """Decodes the T chosen frames of a tracklet; RGB, the other frames are left encoded.
@@ -51,7 +51,7 @@ def decode_clip(
         chosen: first frame, end and step, all within the tracklet.
         height: H in pixels.
         width: W in pixels.
-        augmentation: done to every frame alike (`sampling.WHOLE`: resized only).
+        augmentation: done to every frame alike (`sampling.WHOLE`: resized only), or one for each of them.
         name: what errors call the tracklet.
 
     Raises:
@@ -62,9 +62,10 @@ def decode_clip(
             f"tracklet {name} has {len(encoded)} frames, not {chosen.stop} as its table says; prepare the data again"
         )
     numbers = range(*chosen.indices(len(encoded)))
+    each = (augmentation,) * len(numbers) if isinstance(augmentation, Augmentation) else augmentation
     clip = np.empty((len(numbers), height, width, 3), np.uint8)
-    for t, number in enumerate(numbers):
-        clip[t] = augment(_decode(encoded[number], name, number), height, width, augmentation)
+    for t, (number, own) in enumerate(zip(numbers, each, strict=True)):
+        clip[t] = augment(_decode(encoded[number], name, number), height, width, own)
     return clip
 
 

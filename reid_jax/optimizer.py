@@ -10,14 +10,23 @@ from reid_jax.config import Config
 from reid_jax.model import Parameters
 from reid_jax.settings import Number
 
+STEPS = (1 / 3, 7 / 12)
+"""Shares of all steps after which `steps` lowers the learning rate."""
+
 
 def learning_rate(config: Config) -> optax.Schedule:
-    """Linear warm-up, then constant or a cosine down to zero at the last step."""
+    """Linear warm-up, then constant, a cosine down to zero at the last step, or the steps of Luo et al. (2019).
+
+    Those are tenfold, at epochs 40 and 70 of 120.
+    """
     settings = config.train
     warmup = optax.linear_schedule(0.0, settings.learning_rate, settings.warmup_steps)
     rest = max(settings.steps - settings.warmup_steps, 1)
     after = {
         "none": optax.constant_schedule(settings.learning_rate),
+        "steps": optax.piecewise_constant_schedule(
+            settings.learning_rate, {round(share * settings.steps) - settings.warmup_steps: 0.1 for share in STEPS}
+        ),
         "cosine": optax.cosine_decay_schedule(settings.learning_rate, rest),
     }[settings.decay]
     return optax.join_schedules([warmup, after], [settings.warmup_steps])

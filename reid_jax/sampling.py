@@ -1,4 +1,4 @@
-"""Drawing training pairs: which persons, cameras, tracklets and frames, and one augmentation per clip (section V.B).
+"""Drawing training pairs: which persons, cameras, tracklets and frames, and their augmentation (section V.B).
 
 Pair i follows from (seed, i) alone, so the data order is the same whatever reads it, and can be entered anywhere.
 """
@@ -14,7 +14,7 @@ from reid_jax.tracklets import DISTRACTOR, TrackletTable
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to every frame of a clip alike: cut a box, move it, stretch it to the clip's size, mirror it."""
+    """What is done to a frame: cut a box, move it, stretch it to the clip's size, mirror it, paint over a part."""
 
     mirror: bool
     side: float
@@ -44,11 +44,18 @@ class ClipDraw:
     count: int
     augmentation: Augmentation
     step: int = 1
+    further: tuple[Augmentation, ...] = ()
+    """What is done to the second frame and those after it, where each is augmented for itself."""
 
     @property
     def frames(self) -> slice:
         """Which of the tracklet's frames these are."""
         return slice(self.start, self.start + (self.count - 1) * self.step + 1, self.step)
+
+    @property
+    def augmentations(self) -> tuple[Augmentation, ...]:
+        """What is done to each of them."""
+        return (self.augmentation, *self.further) if self.further else (self.augmentation,) * self.count
 
 
 @dataclass(frozen=True)
@@ -150,9 +157,18 @@ def _draw_clip(
     count = min(data.frames, length)
     step = length // count if data.sampling == "spread" else 1
     start = int(generator.integers(length - (count - 1) * step))
+    first = _draw_augmentation(generator, data)
+    if data.augment == "clip":
+        return ClipDraw(row, start, count, first, step)
+    # From a stream of their own, so that the other clip's draws stay as they are.
+    apart = generator.spawn(1)[0]
+    return ClipDraw(row, start, count, first, step, tuple(_draw_augmentation(apart, data) for _ in range(count - 1)))
+
+
+def _draw_augmentation(generator: np.random.Generator, data: DataConfig) -> Augmentation:
     # Every number is drawn whatever the settings, so that changing one of them leaves the others' draws alone.
     turn, side, top, left, down, right = (float(number) for number in generator.random(6))
-    augmentation = Augmentation(
+    return Augmentation(
         mirror=data.mirror and turn < 0.5,
         side=data.crop + (1 - data.crop) * side,
         top=top,
@@ -161,7 +177,6 @@ def _draw_clip(
         right=data.translation * (2 * right - 1),
         erased=_erased_box(generator) if data.erase > 0 and generator.random() < data.erase else None,
     )
-    return ClipDraw(row, start, count, augmentation, step)
 
 
 def _erased_box(generator: np.random.Generator) -> tuple[float, float, float, float]:

@@ -61,6 +61,10 @@ BROKEN = {
         "backbone": BackboneConfig(backbone="efficientnet_lite1", stochastic_depth=0.2, batch_norm="frozen")
     },
     "cache_features": {"backbone": BackboneConfig(cache_features=True, fine_tune="last")},
+    "cache_features needs augment=clip": {
+        "data": DataConfig(augment="frame"),
+        "backbone": BackboneConfig(cache_features=True, fine_tune="frozen"),
+    },
 }
 
 

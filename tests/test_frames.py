@@ -100,6 +100,14 @@ def test_all_frames_share_one_augmentation():
     assert (clip == clip[:1]).all()
 
 
+def test_frames_with_an_augmentation_each_are_those_of_clips_that_share_it():
+    encoded = [encode(smooth(seed)) for seed in range(3)]
+    each = (WHOLE, ALL_AT_ONCE, replace(WHOLE, mirror=True))
+    clip = decode_clip(encoded, slice(0, 3), 64, 32, each, "t")
+    alone = [decode_clip(encoded, slice(t, t + 1), 64, 32, own, "t")[0] for t, own in enumerate(each)]
+    np.testing.assert_array_equal(clip, alone)
+
+
 def test_extreme_augmentations_still_give_frames():
     far = Augmentation(mirror=False, side=0.001, top=1.0, left=1.0, down=-1.5, right=-1.5)
     image = smooth(7)

@@ -164,6 +164,19 @@ def test_the_two_clips_of_a_pair_are_augmented_apart():
     assert all(pair.clips[0].augmentation != pair.clips[1].augmentation for pair in draws(50))
 
 
+def test_frames_are_augmented_alike_or_each_for_itself_which_changes_no_other_draw():
+    alike, apart = draws(300, erase=0.5), draws(300, erase=0.5, augment="frame")
+    for one, other in zip(alike, apart, strict=True):
+        for clip, same in zip(one.clips, other.clips, strict=True):
+            assert clip.augmentations == (clip.augmentation,) * clip.count
+            assert same.augmentation == clip.augmentation and len(same.augmentations) == clip.count
+            assert (same.row, same.frames) == (clip.row, clip.frames)
+            assert len(set(same.augmentations)) == same.count
+    later = [augmentation for pair in apart for clip in pair.clips for augmentation in clip.further]
+    assert 0.45 < np.mean([augmentation.mirror for augmentation in later]) < 0.55
+    assert 0.45 < np.mean([augmentation.erased is not None for augmentation in later]) < 0.55
+
+
 def test_a_pair_follows_from_seed_and_number_alone():
     index = index_pairs(table_of(ROWS))
     forward = draws(30)

@@ -45,7 +45,7 @@ def changed(before, after):
     return some, every
 
 
-def test_warm_up_rises_linearly_then_the_rate_stays_or_falls_as_a_cosine():
+def test_warm_up_rises_linearly_then_the_rate_stays_or_falls_in_steps_or_as_a_cosine():
     config = tiny_config(learning_rate=0.1, warmup_steps=4, steps=12, decay="cosine")
     schedule = optimizer.learning_rate(config)
     np.testing.assert_allclose([schedule(step) for step in range(5)], [0, 0.025, 0.05, 0.075, 0.1], rtol=1e-6)
@@ -53,6 +53,9 @@ def test_warm_up_rises_linearly_then_the_rate_stays_or_falls_as_a_cosine():
     np.testing.assert_allclose([schedule(step) for step in range(4, 13)], expected, atol=1e-8)
     constant = optimizer.learning_rate(tiny_config(learning_rate=0.1, warmup_steps=0, decay="none"))
     np.testing.assert_allclose([constant(step) for step in (0, 1, 500)], 0.1, rtol=1e-6)
+    steps = optimizer.learning_rate(tiny_config(learning_rate=0.1, warmup_steps=4, steps=120, decay="steps"))
+    found = [steps(step) for step in (2, 4, 39, 41, 69, 71, 119)]
+    np.testing.assert_allclose(found, [0.05, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-5)
 
 
 @pytest.mark.parametrize("backbone_rate", [0.0, 0.3, 1.0])
