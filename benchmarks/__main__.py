@@ -16,7 +16,7 @@ import tyro
 
 from benchmarks import report
 from benchmarks.measuring import in_own_process
-from benchmarks.parts import Part, measure_part
+from benchmarks.parts import Part, measure_part, parts_here
 from reid_jax import workdir as workdirs
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +27,7 @@ def main(only: tuple[Part, ...] = (), quick: bool = False, folder: Path | None =
     """The program.
 
     Args:
-        only: parts to measure (default: all).
+        only: parts to measure (default: all; `accelerator` is measured where there is one, and only then).
         quick: tiny sizes, to see that everything runs; needs `folder`.
         folder: where to write results.json, performance.md and performance.png (default: into the repository).
     """
@@ -37,7 +37,7 @@ def main(only: tuple[Part, ...] = (), quick: bool = False, folder: Path | None =
     page = PAGE if folder is None else folder / PAGE.name
     results_file.parent.mkdir(parents=True, exist_ok=True)
     results = json.loads(results_file.read_text()) if results_file.exists() else {}
-    for name in only or Part.__args__:
+    for name in only or parts_here():
         print(f"{name} ...", flush=True)
         results[name] = in_own_process(measure_part, name, quick)
         workdirs.write_json(results_file, results)

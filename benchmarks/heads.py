@@ -14,6 +14,7 @@ from reid_jax import network as networks
 from reid_jax.config import BackboneConfig, Config, DataConfig, LossConfig, RecurrentConfig
 from reid_jax.model import Parameters
 from reid_jax.network import Batch, Network
+from reid_jax.precision import in_its_precision
 
 LAYOUTS = ("contiguous_format", "channels_last")
 """PyTorch's."""
@@ -26,12 +27,12 @@ first layer's kernels is 3e-3 off in PyTorch's float32 and 3e-4 here, where PyTo
 """
 
 
-def network_of(size: Size, formulation: str = "auto") -> Network:
+def network_of(size: Size, formulation: str = "auto", precision: str = "float32") -> Network:
     """The paper's head with Eq. 9 of the drawn pairs, on cached features of a frozen backbone."""
     recurrent = RecurrentConfig(size.channels, size.kernels, size.kernels, features="raw", formulation=formulation)
     config = Config(
         data=DataConfig(frames=size.frames),
-        backbone=BackboneConfig(fine_tune="frozen", cache_features=True),
+        backbone=BackboneConfig(fine_tune="frozen", cache_features=True, precision=precision),
         recurrent=recurrent,
         loss=LossConfig(pairs="drawn"),
     )
@@ -51,6 +52,7 @@ class Passes:
 
 
 @partial(jax.jit, static_argnames="network")
+@in_its_precision
 def _gradients(network: Network, variables: Parameters, batch: Batch) -> Parameters:
     def loss(head: Parameters) -> jax.Array:
         return objective.batch_loss(network, {**variables, "head": head}, batch, jax.random.key(0))[0]
@@ -81,12 +83,14 @@ def torch_model(network: Network, variables: Parameters, layout: str) -> Any:
     return SiameseAttention(head, settings.channels, settings.features == "standardised", getattr(torch, layout))
 
 
-def torch_passes(network: Network, variables: Parameters, batch: Batch, layout: str) -> tuple[Passes, Any]:
-    """PyTorch's in one of its memory layouts, and its model."""
+def torch_passes(
+    network: Network, variables: Parameters, batch: Batch, layout: str, device: str = "cpu"
+) -> tuple[Passes, Any]:
+    """PyTorch's in one of its memory layouts on one of its devices, and its model."""
     import torch
 
-    model = torch_model(network, variables, layout)
-    features, mask, same = (torch.from_numpy(batch[name]) for name in ("features", "mask", "same"))
+    model = torch_model(network, variables, layout).to(device)
+    features, mask, same = (torch.from_numpy(batch[name]).to(device) for name in ("features", "mask", "same"))
 
     def forward() -> Any:
         with torch.no_grad():
@@ -111,7 +115,7 @@ def assert_same(ours: Passes, theirs: Passes, model: Any) -> None:
     """Raises AssertionError unless embeddings and all gradients agree."""
     from benchmarks.torch_model import named_gradients
 
-    embeddings = theirs.forward().numpy()
+    embeddings = theirs.forward().cpu().numpy()
     for function in (ours.forward, ours.prepared):
         assert_agree({"embedding": function()}, {"embedding": embeddings}, TOLERANCE_OUTPUTS)
     theirs.training()

@@ -26,6 +26,8 @@ from reid_jax.tracklets import Tracklets
 
 JPEG_SIZE = (128, 256)
 """Width and height."""
+PERSONS = (12, 16)
+"""How many, and their tracklets' longest."""
 
 
 @lru_cache(maxsize=1)
@@ -78,19 +80,30 @@ def decoded_per_second(tracklets: Tracklets, config: Config) -> float:
     return frames / (time.perf_counter() - start)
 
 
+def first_step(config: Config, tracklets: Tracklets) -> Any:
+    """One step, which compiles the later ones."""
+    with closing(training_batches(tracklets, config.data, config.train.batch_pairs, 0)) as batches:
+        return steps(config, tracklets, batches)["kept"]()
+
+
+def fed(name: str, config: Config, tracklets: Tracklets, runs: int) -> list[Row]:
+    """The step's time on JPEG and in memory; frames a second that one core decodes, and that the step needs."""
+    with closing(training_batches(tracklets, config.data, config.train.batch_pairs, 0)) as batches:
+        work = steps(config, tracklets, batches)
+        # In blocks, not in turns: what is read ahead while the other kind of step runs would come for free.
+        seconds = {kind: interleaved({kind: work[kind]}, runs)[kind] for kind in ("kept", "read")}
+    frames = 2 * config.train.batch_pairs * config.data.frames
+    size = f"{name}, {frames} frames of {config.data.height}x{config.data.width}"
+    others = dict(against="data in memory", goal=1.1)
+    return [
+        row_of(f"training step from JPEG: {size}", seconds["read"], seconds["kept"], **others),
+        single(f"decoded by one core: {size}", decoded_per_second(tracklets, config), "frames/s"),
+        single(f"needed by the step: {size}", frames / float(np.median(seconds["kept"])), "frames/s"),
+    ]
+
+
 def measure(quick: bool) -> list[Row]:
-    """For each preset the step's time, and how many frames a second one core decodes where the step needs how many."""
-    tracklets, rows = jpeg_tracklets(*((4, 3) if quick else (12, 16))), []
-    for name, config in configurations(quick).items():
-        with closing(training_batches(tracklets, config.data, config.train.batch_pairs, 0)) as batches:
-            work = steps(config, tracklets, batches)
-            # In blocks, not in turns: what is read ahead while the other kind of step runs would come for free.
-            seconds = {kind: interleaved({kind: work[kind]}, 4 if quick else 12)[kind] for kind in ("kept", "read")}
-        frames = 2 * config.train.batch_pairs * config.data.frames
-        size = f"{name}, {frames} frames of {config.data.height}x{config.data.width}"
-        others = dict(against="data in memory", goal=1.1)
-        rows.append(row_of(f"training step from JPEG: {size}", seconds["read"], seconds["kept"], **others))
-        rate = decoded_per_second(tracklets, config)
-        rows.append(single(f"decoded by one core: {size}", rate, "frames/s"))
-        rows.append(single(f"needed by the step: {size}", frames / float(np.median(seconds["kept"])), "frames/s"))
-    return rows
+    """The rows of each preset."""
+    tracklets = jpeg_tracklets(*((4, 3) if quick else PERSONS))
+    found = [fed(name, config, tracklets, 4 if quick else 12) for name, config in configurations(quick).items()]
+    return [row for rows in found for row in rows]

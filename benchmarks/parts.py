@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import jax
 
+from benchmarks.measuring import in_own_process
 from reid_jax import workdir as workdirs
 
-Part = Literal["recurrence", "training", "embedding", "retrieval", "input", "compile", "backbones"]
+Part = Literal["recurrence", "training", "embedding", "retrieval", "input", "compile", "backbones", "accelerator"]
 MODULES = {"backbones": "backbone_rows"}
 
 
@@ -22,7 +23,14 @@ def machine() -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     backend = jax.default_backend()
     processor = names[0] if names else platform.processor()
-    return {"processor": processor, "cores": os.cpu_count(), "memory_gib": round(memory), "backend": backend}
+    found = {"processor": processor, "cores": os.cpu_count(), "memory_gib": round(memory), "backend": backend}
+    return found if backend == "cpu" else {**found, "accelerator": jax.devices()[0].device_kind}
+
+
+def parts_here() -> tuple[Part, ...]:
+    """Those that this machine can measure: asked in a process of its own, since JAX keeps an accelerator's memory."""
+    parts = Part.__args__
+    return parts if in_own_process(jax.default_backend) != "cpu" else parts[: parts.index("accelerator")]
 
 
 def versions() -> dict[str, str]:

@@ -18,6 +18,7 @@ TITLES = {
     "input": "Input",
     "compile": "Compilation",
     "backbones": "Backbones",
+    "accelerator": "An accelerator",
 }
 Record = Mapping[str, Any]
 
@@ -50,8 +51,10 @@ def table(rows: Sequence[Record]) -> list[str]:
 def machine_line(part: Record) -> str:
     """Where and on what a part was measured."""
     machine, versions = part["machine"], ", ".join(f"{name} {version}" for name, version in part["versions"].items())
+    accelerator = f"{machine['accelerator']}; " if machine.get("accelerator") else ""
+    processor = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB"
     return (
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['backend']} backend; "
+        f"{accelerator}{processor}, {machine['backend']} backend; "
         f"{versions}; commit {part['commit']}, {part['minutes']:.1f} minutes."
     )
 

@@ -26,7 +26,7 @@ def _convolution(kernel: np.ndarray) -> nn.Conv2d:
 
 def _kernel(layers: list[nn.Conv2d]) -> np.ndarray:
     """The gradient of layers that share their inputs, as one kernel [k k D F]."""
-    return np.concatenate([layer.weight.grad.permute(2, 3, 1, 0).contiguous().numpy() for layer in layers], -1)
+    return np.concatenate([layer.weight.grad.permute(2, 3, 1, 0).contiguous().cpu().numpy() for layer in layers], -1)
 
 
 class ConvGRUCell(nn.Module):
@@ -104,8 +104,8 @@ class SiameseAttention(nn.Module):
 
     def gradients(self) -> dict[str, Any]:
         """The parameters' gradients as a dictionary of arrays in this library's layout, by this library's names."""
-        found = {name: getattr(self, name).grad.numpy() for name in ("first", "second", "bias", "v", "c", "selection")}
-        found["location"] = self.location.grad.numpy()
+        names = ("first", "second", "bias", "v", "c", "selection", "location")
+        found = {name: getattr(self, name).grad.cpu().numpy() for name in names}
         for number, cell in enumerate(self.cells):
             found[f"input{number}"] = _kernel([cell.input])
             found[f"state{number}"] = _kernel([cell.gates, cell.candidate])

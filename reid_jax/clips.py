@@ -15,6 +15,7 @@ from reid_jax import network as networks
 from reid_jax.data import FrameReader, pad_clip, stack_clips
 from reid_jax.model import Encoding, Parameters
 from reid_jax.network import Batch, Network
+from reid_jax.precision import in_its_precision
 from reid_jax.sampling import WHOLE, ClipDraw
 from reid_jax.studies import Study
 from reid_jax.tracklets import DISTRACTOR
@@ -69,6 +70,7 @@ def watch(study: Study, rows: Sequence[int], longest: int, at_once: int = 8) -> 
 
 
 @partial(jax.jit, static_argnames="network")
+@in_its_precision
 def _look(network: Network, variables: Parameters, batch: Batch) -> tuple[Encoding, Float[Array, "N T Kh Kw D"]]:
     features = networks.clip_features(network, variables, batch)
     return networks.encode(network, variables, features, batch["mask"]), features

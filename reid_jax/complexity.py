@@ -78,7 +78,7 @@ def counted(layer: Layer, config: RecurrentConfig) -> Cost:
         def step(products: Any, shared: Any, states: tuple[jax.Array], x: jax.Array) -> tuple[tuple[jax.Array], None]:
             return (recurrent.cell(products[0], x, states[0]),), None
 
-        return recurrent.scan_frames(step, kernels, [layer.grid], "spatial", (), (state,), frame)[0]
+        return recurrent.scan_frames(step, kernels, [layer.grid], "spatial", "float32", (), (state,), frame)[0]
 
     analysis = jax.jit(run).lower(kernels, state, frame).compile().cost_analysis()
     return Cost(sum(leaf.size for leaf in jax.tree.leaves(kernels)), analysis["flops"] / 2)

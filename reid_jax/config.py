@@ -90,8 +90,9 @@ class BackboneConfig:
     """Whether batch-norm statistics follow the training clips or stay as they were."""
     backbone_rate: float = 1.0
     """Multiplier of the learning rate for the backbone."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """What the backbone computes in; parameters, statistics and everything behind it stay float32."""
+    precision: Literal["float32", "tfloat32", "bfloat16"] = "tfloat32"
+    """Products in float32; or on an accelerator with factors rounded as its matrix units do (NVIDIA: TF32); or the
+    backbone and the recurrence's products in bfloat16. Parameters, statistics, states and loss are float32."""
     cache_features: bool = False
     """Compute a frozen backbone's features once, keep them on disk, and train on them."""
 

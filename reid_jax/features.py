@@ -20,6 +20,7 @@ from reid_jax import network as networks
 from reid_jax.data import ClipReader, evaluation_batches
 from reid_jax.model import Parameters
 from reid_jax.network import Batch, Network
+from reid_jax.precision import in_its_precision
 from reid_jax.sampling import WHOLE, ClipDraw
 from reid_jax.tracklets import Tracklets
 
@@ -132,5 +133,6 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> None:
 
 
 @partial(jax.jit, static_argnames="network")
+@in_its_precision
 def _features(network: Network, variables: Parameters, clips: Batch) -> Float[Array, "N T Kh Kw D"]:
     return networks.clip_features(network, variables, clips).astype(np.float16)

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from reid_jax.precision import factors
+
 FEW = 8
 """How many frequencies' spectra of all frames are held at once in the backward pass."""
 WIDE = 256
@@ -124,10 +126,11 @@ def multiply_adjoint(
 
 @dataclass(frozen=True)
 class Frequency:
-    """Convolutions on one grid in this form, with kernels of at most `side` x `side`."""
+    """Convolutions on one grid in this form, with kernels of at most `side` x `side`, and in what precision."""
 
     grid: tuple[int, int]
     side: int
+    precision: str = "float32"
 
     @property
     def _basis(self) -> Basis:
@@ -135,7 +138,7 @@ class Frequency:
 
     def prepare(self, kernel: Float[Array, "k k D F"]) -> Spectrum:
         """A kernel in the form it is multiplied in."""
-        return transform_kernel(kernel, self._basis)
+        return factors(self.precision, *transform_kernel(kernel, self._basis))
 
     def analyse(self, x: Float[Array, "Kh Kw *N D"]) -> Float[Array, "M 2 *N D"]:
         """Images in the form they are multiplied in."""
@@ -143,7 +146,7 @@ class Frequency:
 
     def multiply(self, x: Float[Array, "M 2 *N D"], weights: Spectrum) -> Float[Array, "M 2 *N F"]:
         """Prepared kernel and analysed images -> the convolution, to be summed and synthesised."""
-        return multiply(x, weights)
+        return multiply(*factors(self.precision, x), weights).astype(x.dtype)
 
     def synthesise(self, y: Float[Array, "M 2 *N F"]) -> Float[Array, "Kh Kw *N F"]:
         """Products (or sums of them) back on the grid."""
@@ -162,9 +165,9 @@ class Frequency:
         )
 
         def products(_: None, part: tuple[Array, Array]) -> tuple[None, tuple[Array, Array]]:
-            return None, multiply_adjoint(
-                *(jnp.tensordot(*pair, 1) for pair in zip(part, (images, of_outputs), strict=True))
-            )
+            spectra = (jnp.tensordot(*pair, 1) for pair in zip(part, (images, of_outputs), strict=True))
+            found = multiply_adjoint(*factors(self.precision, *spectra))
+            return None, tuple(gradient.astype(x.dtype) for gradient in found)
 
         transforms = self._basis.forward, self._basis.inverse.transpose(1, 2, 0)
         groups = tuple(jnp.asarray(_in_groups(part), x.dtype) for part in transforms)

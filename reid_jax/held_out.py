@@ -12,6 +12,7 @@ from reid_jax.config import Config
 from reid_jax.data import training_batches
 from reid_jax.model import Parameters
 from reid_jax.network import Batch, Network
+from reid_jax.precision import in_its_precision
 from reid_jax.settings import change
 from reid_jax.tracklets import Splits
 
@@ -61,5 +62,6 @@ def _inputs(batch: Batch) -> Batch:
 
 
 @partial(jax.jit, static_argnames="network")
+@in_its_precision
 def _losses(network: Network, variables: Parameters, batch: Batch) -> objective.Metrics:
     return objective.batch_loss(network, variables, batch, jax.random.key(0))[1][0]

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt8
 from reid_jax import attention, backbones, recurrent
 from reid_jax.backbones.rematerialise import by_stages
 from reid_jax.config import AttentionConfig, Config, RecurrentConfig
+from reid_jax.precision import BFLOAT16
 
 Parameters = dict[str, Any]
 
@@ -112,7 +113,14 @@ def unroll(
     shared = parameters["location"], None if key is None else jax.random.key_data(key)
     inputs = features.transpose(1, 2, 3, 0, 4), mask.T, jnp.arange(mask.shape[1])
     _, (locations, states) = recurrent.scan_frames(
-        step, parameters["recurrent"], grids, config.recurrent.formulation, shared, start, inputs
+        step,
+        parameters["recurrent"],
+        grids,
+        config.recurrent.formulation,
+        config.backbone.precision,
+        shared,
+        start,
+        inputs,
     )
     return locations.transpose(3, 0, 1, 2), states.transpose(3, 0, 1, 2, 4)
 
@@ -211,13 +219,15 @@ def extract(
 ) -> tuple[Float[Array, "N T Kh Kw D"], Parameters]:
     """X_t of every frame (Eq. 1), all clips as one batch, and the batch statistics after it.
 
-    The backbone computes in `precision` on parameters that are rounded on their way in; what comes out is float32. With
-    `remat` its backward pass computes again what lies within its stages. `key` draws what it leaves out in training.
+    With `precision` bfloat16 the backbone computes in that, on parameters that are rounded on their way in; what comes
+    out is float32. With `remat` its backward pass computes again what lies within its stages. `key` draws what it
+    leaves out in training.
     """
     rngs = {} if key is None else {backbones.DEPTH: key}
     pixels = repeat_valid(frames, mask) if train else frames
-    pixels = pixels.reshape(-1, *frames.shape[2:]).astype(precision)
-    variables = {**variables, "params": jax.tree.map(lambda leaf: leaf.astype(precision), variables["params"])}
+    kind = BFLOAT16 if precision == BFLOAT16 else "float32"
+    pixels = pixels.reshape(-1, *frames.shape[2:]).astype(kind)
+    variables = {**variables, "params": jax.tree.map(lambda leaf: leaf.astype(kind), variables["params"])}
 
     def apply(variables: Parameters, pixels: Array) -> tuple[Array, Parameters]:
         if not train:

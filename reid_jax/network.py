@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from reid_jax import backbones, identity, model, peers, recurrent
 from reid_jax.config import Config, EvaluateConfig
 from reid_jax.model import Encoding, Parameters
+from reid_jax.precision import in_its_precision
 
 Batch = dict[str, Array | np.ndarray]
 _BACKBONE = 2**30
@@ -147,11 +148,11 @@ def prepared(network: Network, variables: Parameters) -> Parameters:
     if config.head != "attention":
         return variables
     grids = model.recurrent_grids(network.cube[:2], config.attention, config.recurrent)
-    kernels = _prepare(head["recurrent"], tuple(grids), config.recurrent.formulation)
+    kernels = _prepare(head["recurrent"], tuple(grids), config.recurrent.formulation, config.backbone.precision)
     return {**variables, "head": {**head, "recurrent": kernels}}
 
 
-_prepare = jax.jit(recurrent.prepare, static_argnames=("grids", "formulation"))
+_prepare = jax.jit(recurrent.prepare, static_argnames=("grids", "formulation", "precision"))
 
 
 def clip_features(network: Network, variables: Parameters, batch: Batch) -> Float[Array, "N T Kh Kw D"]:
@@ -164,12 +165,14 @@ def clip_features(network: Network, variables: Parameters, batch: Batch) -> Floa
 
 
 @partial(jax.jit, static_argnames="network")
+@in_its_precision
 def encode_clips(network: Network, variables: Parameters, batch: Batch) -> Encoding:
     """Encodings [N, ...] of clips `frames` [N, T, H, W, 3] (or `features`) with `mask` [N, T]; no dropout."""
     return encode(network, variables, clip_features(network, variables, batch), batch["mask"])
 
 
 @partial(jax.jit, static_argnames="network")
+@in_its_precision
 def embed_clips(network: Network, variables: Parameters, batch: Batch) -> Float[Array, "N E"]:
     """Embeddings of clips; what only the pictures need is not computed.
 
@@ -202,6 +205,7 @@ def _compared(network: Network, variables: Parameters, embeddings: Float[Array, 
 
 
 @partial(jax.jit, static_argnames="network")
+@in_its_precision
 def average_features(network: Network, variables: Parameters, batch: Batch) -> Float[Array, "N D"]:
     """The mean of X_t over the valid frames and the grid: the backbone alone, what a network must improve on."""
     features, mask = clip_features(network, variables, batch), batch["mask"]

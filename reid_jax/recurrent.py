@@ -76,18 +76,20 @@ def _within_reach(kernels: Kernels, grid: tuple[int, int]) -> Kernels:
     return Kernels(*(kernel[part, part] for kernel, part in zip(kernels, inner, strict=True)))
 
 
-def _convolution(kernels: Kernels, grid: tuple[int, int], formulation: str) -> Convolution:
+def _convolution(kernels: Kernels, grid: tuple[int, int], formulation: str, precision: str) -> Convolution:
     """The form of a layer's convolutions; with `auto` the one that `choose_formulation` names."""
     sides = kernels.input.shape[0], kernels.state.shape[0]
     if formulation == "auto":
         formulation = choose_formulation(jax.default_backend(), grid, sides)
-    return Frequency(grid, max(sides)) if formulation == "frequency" else Spatial()
+    return Frequency(grid, max(sides), precision) if formulation == "frequency" else Spatial(precision)
 
 
-def prepare(kernels: Sequence[Kernels], grids: Sequence[tuple[int, int]], formulation: str) -> tuple[Prepared, ...]:
+def prepare(
+    kernels: Sequence[Kernels], grids: Sequence[tuple[int, int]], formulation: str, precision: str
+) -> tuple[Prepared, ...]:
     """The kernels in the form that `scan_frames` multiplies with: worth keeping for many calls without training."""
     kernels = list(map(_within_reach, kernels, grids))
-    forms = map(partial(_convolution, formulation=formulation), kernels, grids)
+    forms = map(partial(_convolution, formulation=formulation, precision=precision), kernels, grids)
     return tuple(map(prepare_layer, forms, kernels))
 
 
@@ -96,18 +98,19 @@ def scan_frames(
     kernels: Sequence[Kernels] | Sequence[Prepared],
     grids: Sequence[tuple[int, int]],
     formulation: str,
+    precision: str,
     shared: Any,
     start: Any,
     inputs: Any,
 ) -> tuple[Any, Any]:
     """`jax.lax.scan` of `step(layers, shared, states, frame's inputs)`; `layers` are the products of every layer.
 
-    `formulation` is how they are computed; kernels that are prepared already have theirs.
+    `formulation` and `precision` are how they are computed; kernels that are prepared already have theirs.
     """
     if isinstance(kernels[0], Prepared):
         return deferred.scan_prepared(step, kernels, shared, start, inputs)
     kernels = tuple(map(_within_reach, kernels, grids))
-    forms = tuple(map(partial(_convolution, formulation=formulation), kernels, grids))
+    forms = tuple(map(partial(_convolution, formulation=formulation, precision=precision), kernels, grids))
     return deferred.scan(step, forms, kernels, shared, start, inputs)
 
 

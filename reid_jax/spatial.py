@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from reid_jax.precision import factors
+
 LARGEST_CANONICAL = 7
 """Kernel side up to which XLA's CPU backend is fast."""
 
@@ -85,11 +87,13 @@ convolve.defvjp(_forward, _backward)
 
 @dataclass(frozen=True)
 class Spatial:
-    """Convolutions in this form; see `frequency.Frequency`, which has the same methods."""
+    """Convolutions in this form, and in what precision; see `frequency.Frequency`, which has the same methods."""
+
+    precision: str = "float32"
 
     def prepare(self, kernel: Float[Array, "k k D F"]) -> Float[Array, "k k D F"]:
-        """A kernel is used as it is."""
-        return kernel
+        """A kernel is used as it is, rounded once."""
+        return factors(self.precision, kernel)[0]
 
     def analyse(self, x: Float[Array, "Kh Kw *N D"]) -> Float[Array, "Kh Kw *N D"]:
         """Images are used as they are."""
@@ -97,7 +101,7 @@ class Spatial:
 
     def multiply(self, x: Float[Array, "Kh Kw *N D"], weights: Float[Array, "k k D F"]) -> Float[Array, "Kh Kw *N F"]:
         """The convolution."""
-        return convolve(x, weights)
+        return convolve(*factors(self.precision, x, weights)).astype(x.dtype)
 
     def synthesise(self, y: Float[Array, "Kh Kw *N F"]) -> Float[Array, "Kh Kw *N F"]:
         """Convolutions are on the grid."""
@@ -107,4 +111,4 @@ class Spatial:
         self, x: Float[Array, "Kh Kw *N D"], gradient: Float[Array, "Kh Kw *N F"], side: int
     ) -> Float[Array, "k k D F"]:
         """The gradient of a kernel of `side` from a convolution's images and its outputs' gradient."""
-        return kernel_gradient(x, gradient, side)
+        return kernel_gradient(*factors(self.precision, x, gradient), side).astype(x.dtype)

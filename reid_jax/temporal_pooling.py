@@ -21,6 +21,7 @@ from reid_jax.features import ReaderOf
 from reid_jax.fisher import Mixture, Reading
 from reid_jax.model import Parameters
 from reid_jax.network import Batch, Network
+from reid_jax.precision import in_its_precision
 from reid_jax.sampling import WHOLE
 from reid_jax.settings import change
 from reid_jax.studies import Study
@@ -119,6 +120,7 @@ def fisher_name(reading: Reading) -> str:
 
 
 @partial(jax.jit, static_argnames=("network", "poolings", "improved"))
+@in_its_precision
 def _pool(
     network: Network,
     variables: Parameters,

@@ -24,6 +24,7 @@ from reid_jax.model import Parameters
 from reid_jax.network import Batch, Network
 from reid_jax.objective import Metrics
 from reid_jax.optimizer import learning_rate, make_optimizer, parameter_parts
+from reid_jax.precision import in_its_precision
 from reid_jax.settings import Number, is_on
 
 
@@ -81,6 +82,7 @@ def train_step(
     return devices.keep_replicated(one_step(network, state, batch, key), mesh)
 
 
+@in_its_precision
 def one_step(network: Network, state: TrainState, batch: Batch, key: PRNGKeyArray) -> tuple[TrainState, Metrics]:
     """`train_step` before compilation."""
     key = jax.random.fold_in(key, state.step)

@@ -108,7 +108,9 @@ def test_small_cnn_costs_about_24_million_products():
 @pytest.mark.parametrize(
     ("side", "stride", "sides"), [(3, 1, (8, 6)), (3, 2, (7, 6)), (5, 2, (8, 5)), (5, 1, (2, 1)), (5, 2, (1, 1))]
 )
-def test_depthwise_equals_the_grouped_convolution(side, stride, sides):
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_depthwise_equals_the_grouped_convolution(side, stride, sides, backend, monkeypatch):
+    monkeypatch.setattr("jax.default_backend", lambda: backend)
     draw = np.random.default_rng(0)
     x, kernel = (jnp.asarray(draw.normal(size=shape), jnp.float32) for shape in ((3, *sides, 4), (side, side, 1, 4)))
     height, width = (-(-size // stride) for size in sides)

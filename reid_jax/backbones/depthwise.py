@@ -122,8 +122,15 @@ def _interleaved(phases: list[Array], stride: int, shape: tuple[int, ...]) -> Ar
 
 
 def _kernel_gradient(x: Array, kernel: Array, stride: int, padded_gradient: Array, first: tuple[int, int]) -> Array:
-    """The pull-back to the kernel, frame by frame: reductions over the whole batch would read it k * k times."""
+    """The pull-back to the kernel.
+
+    On a CPU frame by frame: reductions over the whole batch would read it k * k times. An accelerator has them fused.
+    """
     side, (height, width) = kernel.shape[0], (-(-size // stride) for size in x.shape[1:3])
+    if jax.default_backend() != "cpu":
+        slope = padded_gradient[:, first[0] : first[0] + height, first[1] : first[1] + width]
+        windows = _windows(_padded(x, side, stride), side, stride)
+        return jnp.stack([jnp.sum(window * slope, (0, 1, 2)) for window in windows]).reshape(kernel.shape)
 
     def add_frame(totals: tuple[Array, ...], frame: tuple[Array, Array]) -> tuple[tuple[Array, ...], None]:
         padded, slope = frame
