@@ -64,17 +64,17 @@ def single(name: str, value: float, unit: str, reference: float | None = None, *
     return Row(name, value, unit, value, value, reference, ratio=ratio, **others)
 
 
-def interleaved(work: Mapping[Any, Callable[[], Any]], runs: int) -> Seconds:
-    """Wall-clock seconds of at least so many runs of every function, two in a row at each of its turns.
+def interleaved(work: Mapping[Any, Callable[[], Any]], runs: int, in_a_row: int = 2) -> Seconds:
+    """Wall-clock seconds of so many runs of every function, `in_a_row` of them at each of its turns.
 
     The first call of a turn is not timed: it finds cold caches and, where the system takes idle memory back, no memory,
     which a step that follows another one never does.
     """
     seconds: Seconds = {name: [] for name in work}
-    for _ in range(-(-runs // 2)):
+    for done in range(0, runs, in_a_row):
         for name, function in work.items():
             jax.block_until_ready(function())
-            seconds[name] += [timed(function), timed(function)]
+            seconds[name] += [timed(function) for _ in range(min(in_a_row, runs - done))]
     return seconds
 
 

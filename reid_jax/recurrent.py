@@ -4,9 +4,11 @@ Axes: `Kh Kw` grid, `*N` nothing (one clip) or clips, `D` input channels, `C` hi
 and channels because there they cost the frequency products no copies.
 
 The cell's convolutions have two forms, chosen layer by layer: `reid_jax.spatial` is the readable definition;
-`reid_jax.frequency` computes the same as dense products over spatial frequencies, which on a CPU is many times faster.
+`reid_jax.frequency` computes the same as dense products over spatial frequencies, which on a CPU is faster for large
+kernels and many images.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial, reduce
 from typing import Any
@@ -26,6 +28,12 @@ from reid_jax.spatial import Spatial
 
 State = Float[Array, "Kh Kw *N C"]
 States = tuple[Float[Array, "_Kh _Kw ... _C"], ...]
+ENOUGH = 400
+"""Taps of a kernel times images of a call from which on a CPU is faster by `frequency`.
+
+Training decides, the pass that takes longest, and no machine alone: both forms took equally long at 165 to 190 on an
+AMD EPYC with 3 frames, beyond 360 with 20, and at 720 on an Intel Xeon (docs/performance.md).
+"""
 
 
 def initialise(key: PRNGKeyArray, channels: int, config: RecurrentConfig) -> tuple[Kernels, ...]:
@@ -52,17 +60,21 @@ def _draw(key: PRNGKeyArray, shape: tuple[int, ...], initial: str) -> Float[Arra
     return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
-def choose_formulation(backend: str, grid: tuple[int, int], sides: tuple[int, int]) -> str:
+def choose_formulation(backend: str, grid: tuple[int, int], sides: tuple[int, int], images: int | float) -> str:
     """How a layer's convolutions are best computed: `spatial` or `frequency`.
 
-    On a CPU it is `frequency` wherever a kernel has more than one tap (docs/performance.md).
+    The work of `spatial` grows with the taps and the images. That of `frequency` hardly grows with the taps, but every
+    call transforms the kernels, however few the images. So on a CPU it is `frequency` from a product of taps and images
+    on, `ENOUGH`, and never for a single tap.
 
     Args:
         backend: JAX's name of what computes.
         grid: the layer's grid.
         sides: of its input and its state kernel.
+        images: clips times frames; infinity for kernels that are transformed once for many calls.
     """
-    return "frequency" if backend == "cpu" and max(_reach(grid, side) for side in sides) > 1 else "spatial"
+    side = max(_reach(grid, side) for side in sides)
+    return "frequency" if backend == "cpu" and side > 1 and images * side**2 >= ENOUGH else "spatial"
 
 
 def _reach(grid: tuple[int, int], side: int) -> int:
@@ -76,20 +88,27 @@ def _within_reach(kernels: Kernels, grid: tuple[int, int]) -> Kernels:
     return Kernels(*(kernel[part, part] for kernel, part in zip(kernels, inner, strict=True)))
 
 
-def _convolution(kernels: Kernels, grid: tuple[int, int], formulation: str, precision: str) -> Convolution:
+def _convolution(
+    kernels: Kernels, grid: tuple[int, int], formulation: str, precision: str, images: int | float
+) -> Convolution:
     """The form of a layer's convolutions; with `auto` the one that `choose_formulation` names."""
     sides = kernels.input.shape[0], kernels.state.shape[0]
     if formulation == "auto":
-        formulation = choose_formulation(jax.default_backend(), grid, sides)
+        formulation = choose_formulation(jax.default_backend(), grid, sides, images)
     return Frequency(grid, max(sides), precision) if formulation == "frequency" else Spatial(precision)
 
 
 def prepare(
     kernels: Sequence[Kernels], grids: Sequence[tuple[int, int]], formulation: str, precision: str
 ) -> tuple[Prepared, ...]:
-    """The kernels in the form that `scan_frames` multiplies with: worth keeping for many calls without training."""
+    """The kernels in the form that `scan_frames` multiplies with: worth keeping for many calls without training.
+
+    They serve any number of clips. With `auto` the form is that for many: what makes `frequency` slow for few images is
+    mostly the transform of the kernels, which is done here.
+    """
     kernels = list(map(_within_reach, kernels, grids))
-    forms = map(partial(_convolution, formulation=formulation, precision=precision), kernels, grids)
+    form = partial(_convolution, formulation=formulation, precision=precision, images=math.inf)
+    forms = map(form, kernels, grids)
     return tuple(map(prepare_layer, forms, kernels))
 
 
@@ -100,7 +119,7 @@ def scan_frames(
     formulation: str,
     precision: str,
     shared: Any,
-    start: Any,
+    start: States,
     inputs: Any,
 ) -> tuple[Any, Any]:
     """`jax.lax.scan` of `step(layers, shared, states, frame's inputs)`; `layers` are the products of every layer.
@@ -110,7 +129,9 @@ def scan_frames(
     if isinstance(kernels[0], Prepared):
         return deferred.scan_prepared(step, kernels, shared, start, inputs)
     kernels = tuple(map(_within_reach, kernels, grids))
-    forms = tuple(map(partial(_convolution, formulation=formulation, precision=precision), kernels, grids))
+    images = len(jax.tree.leaves(inputs)[0]) * math.prod(start[0].shape[2:-1])
+    form = partial(_convolution, formulation=formulation, precision=precision, images=images)
+    forms = tuple(map(form, kernels, grids))
     return deferred.scan(step, forms, kernels, shared, start, inputs)
 
 

@@ -255,7 +255,7 @@ def test_dropout_between_never_falls_on_the_recurrent_path():
     @partial(jax.jit)
     def states_of_both_layers(key):
         grids = model.recurrent_grids(clip.shape[1:3], config.attention, config.recurrent)
-        layers = list(map(products_of, recurrent.prepare(parameters["recurrent"], grids, "spatial")))
+        layers = list(map(products_of, recurrent.prepare(parameters["recurrent"], grids, "spatial", "float32")))
         dropped = plain = model.initial_states(parameters["initial_state"], clip, mask, config)
         for t in range(3):
             dropped = recurrent.step(layers, clip[t], dropped, config.recurrent, jax.random.fold_in(key, t))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reid_jax import losses, model
+from reid_jax import losses, model, recurrent
 from reid_jax import network as networks
 from reid_jax.config import AttentionConfig, BackboneConfig, Config, DataConfig, RecurrentConfig, TrainConfig
 
@@ -222,3 +222,20 @@ def test_average_features_are_the_mean_over_valid_frames_and_the_grid():
     for row, length in enumerate(lengths):
         expected = features[row, :length].mean((0, 1, 2)) if length else np.zeros(128)
         np.testing.assert_allclose(means[row], expected, atol=1e-6)
+
+
+def test_a_clip_has_the_same_embedding_among_few_clips_and_among_many():
+    """Though the recurrence is computed otherwise."""
+    network, variables = small_network()
+    few, many = 2, 32
+    chosen = [recurrent.choose_formulation("cpu", network.cube[:2], (3, 3), clips * 4) for clips in (few, many)]
+    assert chosen == ["spatial", "frequency"]
+    features = np.random.default_rng(6).standard_normal((many, 4, *network.cube)).astype(np.float32)
+    mask = np.arange(4) < np.arange(1, many + 1)[:, None]
+    batches = [{"features": features[:clips], "mask": mask[:clips]} for clips in (few, many)]
+    alone, among = (networks.embed_clips(network, variables, batch) for batch in batches)
+    assert np.abs(alone).max() > 1e-2
+    np.testing.assert_allclose(alone, among[:few], atol=1e-5)
+    prepared = networks.prepared(network, variables)
+    for batch, expected in zip(batches, (alone, among), strict=True):
+        np.testing.assert_allclose(networks.embed_clips(network, prepared, batch), expected, atol=1e-5)
