@@ -5,6 +5,7 @@ As in:
     XLA_PYTHON_CLIENT_PREALLOCATE=false python -m benchmarks --only accelerator
 """
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -29,7 +30,7 @@ from reid_jax.precision import products_in
 PRECISIONS = ("float32", "tfloat32", "bfloat16")
 AGREEMENT = {"float32": 1e-2, "tfloat32": 0.1, "bfloat16": 0.5}
 """How far gradients may be from those in float32, spatial: shares of all their length."""
-REPEATED = 10
+REPEATED = 5
 """Calls that are timed together."""
 
 Work = dict[tuple[str, ...], Callable[..., Any]]
@@ -204,11 +205,11 @@ def depthwise_layers(shape: tuple[int, int, int], runs: int, times: int) -> list
 
 
 def steps(configurations: dict[str, Config], runs: int) -> list[Row]:
-    """A whole training step of a preset by precision, on data in memory and from JPEG."""
+    """A whole training step of the last preset by precision, on data in memory and from JPEG."""
     tracklets, chosen = inputs.jpeg_tracklets(*inputs.PERSONS), {}
+    name, config = list(configurations.items())[-1]
     for precision in PRECISIONS[1:]:
-        for name, config in configurations.items():
-            chosen[f"{name}, {precision}"] = replace(config, backbone=replace(config.backbone, precision=precision))
+        chosen[f"{name}, {precision}"] = replace(config, backbone=replace(config.backbone, precision=precision))
     all_at_once([partial(inputs.first_step, config, tracklets) for config in chosen.values()])
     return [row for name, config in chosen.items() for row in inputs.fed(name, config, tracklets, runs)]
 
@@ -221,20 +222,22 @@ def measure(quick: bool) -> list[Row]:
     """
     if jax.default_backend() == "cpu" and not quick:
         raise RuntimeError("JAX finds no accelerator here: install its plugin, as jax[cuda13], or leave this part out")
-    runs, times = (2, 1) if quick else (6, REPEATED)
+    runs, times = (2, 1) if quick else (5, REPEATED)
     size = Size((3, 3), 4, 3, (6, 8), (4, 3, 5)) if quick else Size((5, 5, 5), 20, 20)
     frames = (2, 32, 32) if quick else (64, 192, 96)
     rates, rows = peaks(64 if quick else 8192, runs), []
     parts = (
         lambda: [single(f"{name}: matrix product", rate / 1e12, "TFLOP/s") for name, rate in rates.items()],
-        lambda: steps(inputs.configurations(quick), 4 if quick else 40),
         lambda: head(size, runs, times, rates),
+        lambda: steps(inputs.configurations(quick), 4 if quick else 40),
         lambda: depthwise_layers(frames, runs, times),
         lambda: backbone("efficientnet_lite0", frames, runs, times),
     )
     for part in parts:
+        start = time.perf_counter()
         found = part()
         # It takes minutes: what is known is told.
         print("\n".join(f"  {row.name}: {row.value:.4g} {row.unit}" for row in found), flush=True)
+        print(f"  {time.perf_counter() - start:.0f} s", flush=True)
         rows += found
     return rows
