@@ -9,9 +9,10 @@ import pytest
 from tiny_runs import tiny_config, tiny_splits
 
 from benchmarks import __main__ as program
+from benchmarks import accelerator, heads, report, sizes
 from benchmarks import compile as compiling
-from benchmarks import heads, report, sizes
 from benchmarks.measuring import Row, assert_agree, row_of, single
+from benchmarks.parts import Part, parts_here
 from reid_jax import network as networks
 from reid_jax.data import plan_buckets
 from reid_jax.sampling import WHOLE
@@ -131,3 +132,24 @@ def test_figures_that_lie_apart_do_not_agree():
         assert_agree(one, {"x": np.array([1.1, 100.0])}, 1e-4)
     with pytest.raises(AssertionError):
         assert_agree(one, {"y": one["x"]}, 1e-4)
+
+
+def test_an_accelerators_part_is_left_out_where_there_is_none_and_its_head_runs_in_every_precision():
+    assert "accelerator" not in parts_here() and set(parts_here()) < set(Part.__args__)
+    with pytest.raises(RuntimeError, match="no accelerator"):
+        accelerator.measure(False)
+    rates = accelerator.peaks(32, 1)
+    rows = accelerator.head(TINY, 1, 1, rates)
+    named = {row.name: row for row in rows}
+    assert rates.keys() == set(accelerator.PRECISIONS) and min(rates.values()) > 0
+    rounding = [
+        named[f"{form} bfloat16: gradients beside spatial float32's"].value for form in ("spatial", "frequency")
+    ]
+    assert all(1e-4 < value < 0.1 for value in rounding)
+    assert named["frequency float32: gradients beside spatial float32's"].value < 1e-5
+
+
+def test_operations_of_the_head_are_those_of_its_spatial_products():
+    size = sizes.Size((3,), 2, 1, (4,), (5, 5, 6))
+    per_image = 5 * 5 * 9 * (6 * 12 + 4 * 12)
+    assert accelerator.operations(size) == 3 * 2 * 2 * per_image
