@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmarks.measuring import Row, in_own_process, interleaved, peak_memory, row_of, single, timed
+from reid_jax.config import EvaluateConfig
 from reid_jax.protocols import PROTOCOLS, RetrievalTask, matches
 from reid_jax.retrieval import distance_matrix, match_positions, score, step_average_precision
 from reid_jax.tracklets import JUNK, TrackletTable
@@ -121,4 +122,4 @@ def measure(quick: bool) -> list[Row]:
     """Rows at the size of MARS, with embeddings as long as the paper's."""
     if quick:
         return measure_dimensions(16, Size(300, 50, 20), 16, 2)
-    return measure_dimensions(12_544, Size(12_180, 1_980, 634), 512, 5)
+    return measure_dimensions(12_544, Size(12_180, 1_980, 634), EvaluateConfig().probe_block, 5)

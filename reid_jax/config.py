@@ -226,7 +226,7 @@ class EvaluateConfig:
     """Test-time crop x mirror conditions to average over (1: the plain frame, 2: and its mirror, 10: the paper's)."""
     conditions_below: int = 128
     """Only tracklets shorter than this are averaged over the conditions (section V.B: 128)."""
-    probe_block: int = 512
+    probe_block: int = 1024
     """Probes whose distances to the gallery are held at once."""
     first_last_frames: int = 16
     """T of `rcn_first_last`: the probe's first and the gallery's last frames."""

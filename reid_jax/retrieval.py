@@ -194,7 +194,8 @@ def _key_blocks(
     count = len(probes)
     if min(count, len(gallery)) == 0:
         raise ValueError(f"nothing to rank: {count} probes, {len(gallery)} gallery tracklets")
-    block = min(block, count)
+    # As even as can be: the last block's padding is work for nothing.
+    block = -(-count // -(-count // min(block, count)))
     left, right, offset = _prepare(_finite(probes, "probe"), _finite(gallery, "gallery"), distance, v, c)
     left = jnp.pad(left, ((0, -count % block), (0, 0)))
     following = _keys(left, right, offset, 0, block, distance)
