@@ -25,6 +25,8 @@ from reid_jax import network as networks
 from reid_jax.backbones import depthwise
 from reid_jax.backbones.efficientnet_lite import blocks
 from reid_jax.config import BackboneConfig, Config
+from reid_jax.model import Parameters
+from reid_jax.network import Batch, Network
 from reid_jax.precision import products_in
 
 PRECISIONS = ("float32", "tfloat32", "bfloat16")
@@ -54,8 +56,7 @@ def all_at_once(functions: Sequence[Callable[[], Any]]) -> None:
 
 
 def seconds_of(work: Work, runs: int, times: int) -> Seconds:
-    """Seconds of a call of each; this library's are compiled together before."""
-    all_at_once([function for name, function in work.items() if name[0] != "PyTorch"])
+    """Seconds of a call of each."""
     found = interleaved({name: partial(function, times) for name, function in work.items()}, runs)
     return {name: [second / times for second in seconds] for name, seconds in found.items()}
 
@@ -84,15 +85,16 @@ def operations(size: Size) -> float:
 def head(size: Size, runs: int, times: int, rates: dict[str, float]) -> list[Row]:
     """The head in training, both formulations, and how near it comes to a large matrix product."""
     batch, work = batch_of(size), {}
-    variables = jax.jit(networks.draw, static_argnums=0)(network_of(size), jax.random.key(0))
+    variables = networks.initialise(network_of(size), jax.random.key(0))
     for precision in PRECISIONS:
         for formulation in ("spatial", "frequency"):
             network = network_of(size, formulation, precision)
             work[formulation, precision] = repeated(our_passes(network, variables, batch).training)
     all_at_once(list(work.values()))
-    exact = _flat(work["spatial", "float32"]())
+    gradients = work["spatial", "float32"]()
+    exact = _flat(gradients)
     rows = [_rounding(" ".join(name), exact, _flat(function()), AGREEMENT[name[1]]) for name, function in work.items()]
-    work |= _torch_head(size, variables, batch, exact)
+    work |= _torch_head(network_of(size), variables, batch, gradients)
     seconds = seconds_of(work, runs, times)
     for name in [name for name in work if name[0] != "PyTorch"]:
         reference, against = _better(seconds, name[-1])
@@ -126,21 +128,21 @@ def _better(seconds: Seconds, precision: str) -> tuple[list[float] | None, str]:
     return theirs[name], f"PyTorch, {name[1]}"
 
 
-def _torch_head(size: Size, variables: Any, batch: Any, exact: np.ndarray) -> Work:
+def _torch_head(network: Network, variables: Parameters, batch: Batch, gradients: Parameters) -> Work:
+    """PyTorch's, after their gradients were asserted to agree with these."""
     try:
         from benchmarks import torch_accelerator
         from benchmarks.torch_model import named_gradients
     except ImportError:
         print("PyTorch is not installed: no ratio to it")
         return {}
-    network, work = network_of(size, "spatial"), {}
-    ours = named_gradients(our_passes(network, variables, batch).training())
+    ours, work = _flat(named_gradients(gradients)), {}
     for precision in PRECISIONS:
         for way in torch_accelerator.ways(precision):
             training, module = torch_accelerator.head_training(network, variables, batch, precision, way)
             training()
             name = f"PyTorch, {way}, {precision}"
-            _rounding(name, _flat(ours), _flat({key: module.gradients()[key] for key in ours}), AGREEMENT[precision])
+            _rounding(name, ours, _flat(module.gradients()), AGREEMENT[precision])
             work["PyTorch", way, precision] = training
     return work
 
@@ -162,6 +164,7 @@ def backbone(name: str, shape: tuple[int, int, int], runs: int, times: int) -> l
 
     for precision in PRECISIONS:
         work["ours", precision] = repeated(partial(jax.jit(partial(slope, precision=precision)), variables))
+    all_at_once(list(work.values()))
     try:
         from benchmarks import torch_accelerator
 
@@ -195,6 +198,7 @@ def depthwise_layers(shape: tuple[int, int, int], runs: int, times: int) -> list
         for name in ("grouped", "shifted"):
             slope = jax.jit(jax.grad(partial(total, function=getattr(depthwise, name))))
             work[name, kind] = repeated(partial(slope, pairs))
+    all_at_once(list(work.values()))
     seconds = seconds_of(work, runs, times)
     title = f"depthwise convolutions as shifted sums, {shape[0]} frames of {shape[1]}x{shape[2]}"
     against = "grouped convolutions"
@@ -204,10 +208,9 @@ def depthwise_layers(shape: tuple[int, int, int], runs: int, times: int) -> list
     ]
 
 
-def steps(configurations: dict[str, Config], runs: int) -> list[Row]:
-    """A whole training step of the last preset by precision, on data in memory and from JPEG."""
+def steps(name: str, config: Config, runs: int) -> list[Row]:
+    """A preset's whole training step by precision, on data in memory and from JPEG."""
     tracklets, chosen = inputs.jpeg_tracklets(*inputs.PERSONS), {}
-    name, config = list(configurations.items())[-1]
     for precision in PRECISIONS[1:]:
         chosen[f"{name}, {precision}"] = replace(config, backbone=replace(config.backbone, precision=precision))
     all_at_once([partial(inputs.first_step, config, tracklets) for config in chosen.values()])
@@ -229,7 +232,7 @@ def measure(quick: bool) -> list[Row]:
     parts = (
         lambda: [single(f"{name}: matrix product", rate / 1e12, "TFLOP/s") for name, rate in rates.items()],
         lambda: head(size, runs, times, rates),
-        lambda: steps(inputs.configurations(quick), 4 if quick else 40),
+        lambda: steps(*list(inputs.configurations(quick).items())[-1], 4 if quick else 40),
         lambda: depthwise_layers(frames, runs, times),
         lambda: backbone("efficientnet_lite0", frames, runs, times),
     )

@@ -85,14 +85,12 @@ def torch_model(network: Network, variables: Parameters, layout: str) -> Any:
     return SiameseAttention(head, settings.channels, settings.features == "standardised", getattr(torch, layout))
 
 
-def torch_passes(
-    network: Network, variables: Parameters, batch: Batch, layout: str, device: str = "cpu"
-) -> tuple[Passes, Any]:
-    """PyTorch's in one of its memory layouts on one of its devices, and its model."""
+def torch_passes(network: Network, variables: Parameters, batch: Batch, layout: str) -> tuple[Passes, Any]:
+    """PyTorch's in one of its memory layouts, and its model."""
     import torch
 
-    model = torch_model(network, variables, layout).to(device)
-    features, mask, same = (torch.from_numpy(batch[name]).to(device) for name in ("features", "mask", "same"))
+    model = torch_model(network, variables, layout)
+    features, mask, same = (torch.from_numpy(batch[name]) for name in ("features", "mask", "same"))
 
     def forward() -> Any:
         with torch.no_grad():
@@ -118,7 +116,7 @@ def assert_same(ours: Passes, theirs: Passes, model: Any, passes: Sequence[str] 
     from benchmarks.torch_model import named_gradients
 
     if embedding := [name for name in passes if name != "training"]:
-        embeddings = theirs.forward().cpu().numpy()
+        embeddings = theirs.forward().numpy()
         for name in embedding:
             assert_agree({"embedding": getattr(ours, name)()}, {"embedding": embeddings}, TOLERANCE_OUTPUTS)
     if "training" in passes:

@@ -29,8 +29,8 @@ def machine() -> dict[str, Any]:
 
 def parts_here() -> tuple[Part, ...]:
     """Those that this machine can measure: asked in a process of its own, since JAX keeps an accelerator's memory."""
-    parts = Part.__args__
-    return parts if in_own_process(jax.default_backend) != "cpu" else parts[: parts.index("accelerator")]
+    accelerated = in_own_process(jax.default_backend) != "cpu"
+    return tuple(part for part in Part.__args__ if part != "accelerator" or accelerated)
 
 
 def versions() -> dict[str, str]:

@@ -130,7 +130,7 @@ class Frequency:
 
     grid: tuple[int, int]
     side: int
-    precision: str = "float32"
+    precision: str
 
     @property
     def _basis(self) -> Basis:

@@ -89,7 +89,7 @@ convolve.defvjp(_forward, _backward)
 class Spatial:
     """Convolutions in this form, and in what precision; see `frequency.Frequency`, which has the same methods."""
 
-    precision: str = "float32"
+    precision: str
 
     def prepare(self, kernel: Float[Array, "k k D F"]) -> Float[Array, "k k D F"]:
         """A kernel is used as it is, rounded once."""
