@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from benchmarks import reranking
 from benchmarks.measuring import Row, in_own_process, interleaved, peak_memory, row_of, single, timed
 from reid_jax.config import EvaluateConfig
 from reid_jax.protocols import PROTOCOLS, RetrievalTask, matches
@@ -119,7 +120,8 @@ def measure_dimensions(dimensions: int, size: Size, block: int, runs: int) -> li
 
 
 def measure(quick: bool) -> list[Row]:
-    """Rows at the size of MARS, with embeddings as long as the paper's."""
+    """Rows at the size of MARS, with embeddings as long as the paper's; and of re-ranking."""
     if quick:
-        return measure_dimensions(16, Size(300, 50, 20), 16, 2)
-    return measure_dimensions(12_544, Size(12_180, 1_980, 634), EvaluateConfig().probe_block, 5)
+        return measure_dimensions(16, Size(300, 50, 20), 16, 2) + reranking.measure(True, 16)
+    block = EvaluateConfig().probe_block
+    return measure_dimensions(12_544, Size(12_180, 1_980, 634), block, 5) + reranking.measure(False, block)

@@ -21,7 +21,7 @@ BackboneName = Literal[
     "efficientnet_lite2",
 ]
 Protocol = Literal["mars_official", "query_removed", "two_camera", "rcn_first_last"]
-Distance = Literal["euclidean", "cosine", "similarity"]
+Distance = Literal["euclidean", "cosine", "similarity", "k_reciprocal"]
 Positives = Literal["half", "all"]
 PresetName = Literal["paper", "paper_5x5", "default", "small", "strong", "rcn", "pooling"]
 
@@ -66,6 +66,8 @@ class DataConfig:
     """A training clip is moved by up to this share of the frame's sides (section V.B: 0.05)."""
     erase: float = 0.0
     """Share of training clips in which a box of 2 to 33% of the frame is painted over (random erasing)."""
+    colour: float = 0.0
+    """Brightness, contrast and saturation of training clips vary by factors of 1 - colour to 1 + colour."""
     workers: int = 0
     """Processes that decode frames ahead of the training step (0: threads of the main process)."""
 
@@ -160,6 +162,8 @@ class LossConfig:
     """The identity's logits: scaled cosines to a direction a person, or plain products (RCN, the batch-norm neck)."""
     smoothing: float = 0.1
     """Share of the identity's label that is spread over all persons."""
+    identity_margin: float = 0.0
+    """With cosines: by how much that to the clip's own person is lowered before it is classified (CosFace)."""
     triplet: float = 0.0
     """Weight of the batch-hard triplet loss beside Eq. 9 (the paper: 0)."""
     margin: float = 0.3
@@ -190,6 +194,8 @@ class TrainConfig:
     """Each element of the gradient is clipped to [-clip, clip]."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
+    l2: float = 0.0
+    """Weight decay as a part of the gradient, which the optimiser scales with it (Luo et al. 2019: 5e-4)."""
     average: float = 0.0
     """What a step leaves of the running average of all variables, which then is what is scored (0: no average)."""
     log_every: int = 20
@@ -213,7 +219,7 @@ class EvaluateConfig:
     protocol: Protocol = "mars_official"
     """What is probe, what is gallery, what is skipped."""
     distance: Distance = "euclidean"
-    """Between embeddings; `similarity` is 1 - s of Eq. 8."""
+    """Between embeddings; `similarity` is 1 - s of Eq. 8, `k_reciprocal` re-ranks by common neighbours."""
     average_precision: Literal["trapezoid", "step"] = "trapezoid"
     """MARS's official trapezoidal AP, or the step-wise AP of most code bases."""
     embed_frames: int = 0

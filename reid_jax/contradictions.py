@@ -55,6 +55,13 @@ def problems(config: Config) -> list[str]:
         f"cache_features needs erase=0, not {data.erase}: cached features are of whole frames": (
             backbone.cache_features and data.erase > 0
         ),
+        f"cache_features needs colour=0, not {data.colour}: cached features are of frames as they are": (
+            backbone.cache_features and data.colour > 0
+        ),
+        f"colour is {data.colour}: a share in [0, 1)": not 0 <= data.colour < 1,
+        f"identity_margin is {config.loss.identity_margin}: set it to 0 or classifier to cosine": (
+            config.loss.identity_margin > 0 and config.loss.classifier != "cosine"
+        ),
         f"cache_features needs augment=clip, not {data.augment}: cached clips are plain or mirrored": (
             backbone.cache_features and data.augment == "frame"
         ),

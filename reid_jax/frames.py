@@ -12,6 +12,9 @@ from reid_jax.sampling import WHOLE, Augmentation
 ERASED_COLOUR = (124, 116, 104)
 """ImageNet's mean, in RGB: to a pretrained network, nothing."""
 
+GREY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in a pixel's grey (ITU-R BT.601)."""
+
 
 def corner_crops(crop: float) -> tuple[Augmentation, ...]:
     """The crops in the four corners of a frame, `crop` its share of the frame's sides."""
@@ -72,7 +75,7 @@ def decode_clip(
 def augment(
     image: UInt8[np.ndarray, "h w 3"], height: int, width: int, augmentation: Augmentation
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Cuts the augmentation's box out of an image (whole pixels), resizes it to H x W, mirrors it, paints over it."""
+    """Cuts the augmentation's box out of an image (whole pixels), resizes it to H x W and does the rest to that."""
     tall, wide = image.shape[:2]
     box_height, box_width = max(1, round(augmentation.side * tall)), max(1, round(augmentation.side * wide))
     top = round(augmentation.top * (tall - box_height) - augmentation.down * tall)
@@ -84,7 +87,19 @@ def augment(
     top, left = top + above, left + before
     resized = _resize(image[top : top + box_height, left : left + box_width], height, width)
     turned = resized[:, ::-1] if augmentation.mirror else resized
-    return turned if augmentation.erased is None else _erase(turned, augmentation.erased)
+    coloured = turned if augmentation.colour is None else _colour(turned, *augmentation.colour)
+    return coloured if augmentation.erased is None else _erase(coloured, augmentation.erased)
+
+
+def _colour(
+    frame: UInt8[np.ndarray, "H W 3"], brightness: float, contrast: float, saturation: float
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Mixed with its grey, then with its mean grey, then scaled: three affine maps of the colours, done as one."""
+    frame = np.ascontiguousarray(frame)
+    mixed = saturation * np.eye(3) + (1 - saturation) * np.outer(np.ones(3), GREY)
+    mean = float(np.dot(GREY, cv2.mean(frame)[:3]))
+    offset = np.full((3, 1), (1 - contrast) * mean)
+    return cv2.transform(frame, brightness * np.hstack([contrast * mixed, offset]))
 
 
 def _erase(frame: UInt8[np.ndarray, "H W 3"], box: tuple[float, float, float, float]) -> UInt8[np.ndarray, "H W 3"]:

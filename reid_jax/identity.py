@@ -5,13 +5,16 @@ Axes: `N` clips, `E` embedding, `P` persons.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from reid_jax.config import Config
 from reid_jax.model import Parameters, unit
+from reid_jax.settings import Number
 
 SCALE = 16.0
 """First scale of the cosines."""
+BEHIND_NECK = 1e-3
+"""Standard deviation of the first directions behind a neck, where products are plain (Luo et al. 2019)."""
 MOMENTUM = 0.9
 """How much of the neck's running statistics a mini-batch leaves."""
 
@@ -23,7 +26,7 @@ def initialise(key: PRNGKeyArray, size: int, persons: int, classifier: str, neck
     """
     directions = jax.random.normal(key, (persons, size))
     parameters = {
-        "directions": directions if classifier == "cosine" else directions * size**-0.5,
+        "directions": directions * {"cosine": 1.0, "linear": BEHIND_NECK if neck else size**-0.5}[classifier],
         "scale": jnp.full((), SCALE, jnp.float32),
     }
     return parameters | ({"neck": jnp.ones(size)} if neck else {})
@@ -42,6 +45,13 @@ def logits(parameters: Parameters, embeddings: Float[Array, "N E"], classifier: 
     if classifier == "linear":
         return embeddings @ parameters["directions"].T
     return parameters["scale"] * unit(embeddings) @ unit(parameters["directions"]).T
+
+
+def lowered(
+    logits: Float[Array, "N P"], person: Int[Array, "N"], scale: Float[Array, ""], margin: Number
+) -> Float[Array, "N P"]:
+    """Scaled cosines of which the own person's is lowered by a margin (CosFace, Wang et al. 2018)."""
+    return logits - scale * margin * jax.nn.one_hot(person, logits.shape[1])
 
 
 def neck(scale: Float[Array, "E"], statistics: Parameters, embeddings: Float[Array, "N E"]) -> Float[Array, "N E"]:

@@ -73,6 +73,8 @@ def _losses_beside(
     persons, terms = person.reshape(-1), {}
     if is_on(config.identity):
         logits = identity.logits(head["identity"], classified.reshape(persons.size, -1), config.classifier)
+        if config.classifier == "cosine":
+            logits = identity.lowered(logits, persons, head["identity"]["scale"], config.identity_margin)
         terms["identity_loss"] = config.identity, losses.identity_loss(logits, persons, config.smoothing)
     if is_on(config.triplet):
         clips = compared.reshape(persons.size, -1)

@@ -3,7 +3,9 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array
 
 from reid_jax import backbones
 from reid_jax.config import Config
@@ -42,7 +44,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     def at_rate(factor: Number) -> optax.GradientTransformation:
         schedule = learning_rate(config)
         return optax.chain(
-            optax.clip(config.train.clip),
+            optax.stateless(partial(jax.tree.map, partial(_clipped, config.train.clip, config.train.l2))),
             scaling(),
             optax.add_decayed_weights(config.train.weight_decay),
             optax.scale_by_learning_rate(lambda step: factor * schedule(step)),
@@ -50,6 +52,11 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
 
     parts = {"head": at_rate(1.0), "backbone": at_rate(config.backbone.backbone_rate), "frozen": optax.set_to_zero()}
     return optax.multi_transform(parts, partial(parameter_parts, config=config))
+
+
+def _clipped(limit: Number, l2: Number, gradient: Array, parameter: Array) -> Array:
+    """A leaf's gradient, clipped element by element, and with it that of l2 / 2 times the square of the parameters."""
+    return jnp.clip(gradient, -limit, limit) + l2 * parameter
 
 
 def parameter_parts(parameters: Parameters, config: Config) -> Parameters:

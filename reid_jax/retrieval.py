@@ -1,25 +1,21 @@
-"""Distances between embeddings, and how well they rank: CMC and average precision.
+"""How well distances rank: CMC and average precision.
 
-`Q` probes, `G` gallery tracklets, `E` embedding. Distances are computed on the device, `block` probes at a time: beside
-the embeddings and one transformed copy, no more than two blocks of `block x G` floats exist at once. Positions are
-counted on the host. Of tied gallery tracklets the earlier comes first: a ranking is a function of the distances alone.
+`Q` probes, `G` gallery tracklets, `E` embedding. Distances come in blocks from the device (`distances`, `reranking`),
+positions are counted on the host. Of tied gallery tracklets the earlier comes first: a ranking is a function of the
+distances alone.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from reid_jax.config import Distance
+from reid_jax.distances import FROM_KEY, Blocks, Embeddings, Scalar, key_blocks
 from reid_jax.protocols import RetrievalTask, matches
+from reid_jax.reranking import reranked_blocks
 
-Embeddings = Array | np.ndarray
-Scalar = float | np.floating | Array
-Prepared = tuple[Array, Array, Array]
 RANKS = (1, 5, 10, 20)
 
 
@@ -52,15 +48,15 @@ def score(
 ) -> RetrievalResult:
     """CMC and mAP of embeddings that lie in the order of `task.probe_rows` and `task.gallery_rows`.
 
-    `distance` is `euclidean`, `cosine`, or `similarity` (1 - s of Eq. 8, with its `v` and `c`); `average_precision` is
-    one of `AVERAGE_PRECISIONS`. Raises ValueError for embeddings that do not fit the task or are not finite, and where
-    no probe has a good match.
+    `distance` is `euclidean`, `cosine`, `similarity` (1 - s of Eq. 8, with its `v` and `c`) or `k_reciprocal`
+    (`reranking`); `average_precision` is one of `AVERAGE_PRECISIONS`. Raises ValueError for embeddings that do not fit
+    the task or are not finite, and where no probe has a good match.
     """
     _check_sizes(probes, gallery, task)
     precision_of = AVERAGE_PRECISIONS[average_precision]
     precision = np.full(len(probes), np.nan)
     first_match = np.zeros(len(probes), np.int64)
-    for start, keys in _key_blocks(probes, gallery, distance, block, v, c):
+    for start, keys in _blocks(probes, gallery, distance, block, v, c):
         for probe, row in enumerate(keys, start):
             good, junk = matches(task, probe)
             if len(good):
@@ -100,7 +96,7 @@ def rank(
     """
     _check_sizes(probes, gallery, task)
     nearest = np.full((len(probes), top), -1)
-    for start, keys in _key_blocks(probes, gallery, distance, block, v, c):
+    for start, keys in _blocks(probes, gallery, distance, block, v, c):
         for probe, row in enumerate(keys, start):
             order = np.argsort(row, kind="stable")
             kept = order[~np.isin(order, matches(task, probe)[1])][:top]
@@ -116,12 +112,11 @@ def distance_matrix(
     v: Float[Embeddings, "E"] | None = None,
     c: Scalar | None = None,
 ) -> Float[np.ndarray, "Q G"]:
-    """All distances at once, in float32: |a - b|, 1 - cos(a, b), or 1 - s of Eq. 8.
+    """All distances at once, in float32: |a - b|, 1 - cos(a, b), 1 - s of Eq. 8, or the re-ranked one.
 
-    `score` and `rank` sort by a monotone key of these (the square, the square of unit vectors, minus the logit), which
-    still tells apart what the square root and the saturated sigmoid round to one value.
+    `score` and `rank` sort by a monotone key of these (see `distances.key_blocks`).
     """
-    finished = [_FROM_KEY[distance](keys) for _, keys in _key_blocks(probes, gallery, distance, block, v, c)]
+    finished = [FROM_KEY[distance](keys) for _, keys in _blocks(probes, gallery, distance, block, v, c)]
     return np.concatenate([np.asarray(part) for part in finished])
 
 
@@ -187,88 +182,9 @@ def _check_sizes(probes: Embeddings, gallery: Embeddings, task: RetrievalTask) -
             raise ValueError(f"{len(embeddings)} {side} embeddings for the {len(rows)} {side} rows of {task.protocol}")
 
 
-def _key_blocks(
+def _blocks(
     probes: Embeddings, gallery: Embeddings, distance: Distance, block: int, v: Embeddings | None, c: Scalar | None
-) -> Iterator[tuple[int, Float[np.ndarray, "block G"]]]:
-    """(first probe, sorting keys of up to `block` probes) over all probes; the last is padded, to compile once."""
-    count = len(probes)
-    if min(count, len(gallery)) == 0:
-        raise ValueError(f"nothing to rank: {count} probes, {len(gallery)} gallery tracklets")
-    # As even as can be: the last block's padding is work for nothing.
-    block = -(-count // -(-count // min(block, count)))
-    left, right, offset = _prepare(_finite(probes, "probe"), _finite(gallery, "gallery"), distance, v, c)
-    left = jnp.pad(left, ((0, -count % block), (0, 0)))
-    following = _keys(left, right, offset, 0, block, distance)
-    for start in range(0, count, block):
-        current = following
-        if start + block < count:  # the device computes this one while the host ranks the current one
-            following = _keys(left, right, offset, start + block, block, distance)
-        keys = np.asarray(current)[: count - start]
-        if not np.isfinite(keys).all():
-            raise ValueError(f"{distance} distances overflow float32: scale the embeddings down")
-        yield start, keys
-
-
-def _finite(embeddings: Embeddings, side: str) -> Float[Array, "N E"]:
-    embeddings = jnp.asarray(embeddings, jnp.float32)
-    if broken := int(jnp.sum(~jnp.isfinite(embeddings).all(axis=1))):
-        raise ValueError(f"{broken} of {len(embeddings)} {side} embeddings are not finite: the training diverged")
-    return embeddings
-
-
-def _prepare(
-    probes: Float[Array, "Q E"],
-    gallery: Float[Array, "G E"],
-    distance: Distance,
-    v: Embeddings | None,
-    c: Scalar | None,
-) -> Prepared:
-    """Both sides and an offset, such that one matrix product gives a block of keys."""
-    if distance == "similarity":
-        if v is None or c is None:
-            raise ValueError("the distance `similarity` needs v and c of Eq. 8")
-        return probes * jnp.asarray(v, jnp.float32), gallery, jnp.asarray(c, jnp.float32)
-    if distance == "cosine":
-        probes, gallery = _unit_rows(probes, "probe"), _unit_rows(gallery, "gallery")
-    return _centred(probes, gallery)
-
-
-@jax.jit
-def _centred(probes: Float[Array, "Q E"], gallery: Float[Array, "G E"]) -> Prepared:
-    """Both sides less the gallery's mean, and the gallery's squared norms.
-
-    |a|^2 + |b|^2 - 2ab cancels badly where embeddings share a large mean, and distances do not see a common shift.
-    """
-    mean = gallery.mean(axis=0)
-    return probes - mean, gallery - mean, jnp.square(gallery - mean).sum(axis=1)
-
-
-def _unit_rows(embeddings: Float[Array, "N E"], side: str) -> Float[Array, "N E"]:
-    norms = jnp.linalg.norm(embeddings, axis=1, keepdims=True)
-    if zeros := int((norms == 0).sum()):
-        raise ValueError(f"{zeros} of {len(embeddings)} {side} embeddings are zero and have no cosine: use euclidean")
-    return embeddings / norms
-
-
-@partial(jax.jit, static_argnames=("block", "distance"))
-def _keys(
-    left: Float[Array, "P E"],
-    right: Float[Array, "G E"],
-    offset: Array,
-    start: int | Array,
-    block: int,
-    distance: Distance,
-) -> Float[Array, "block G"]:
-    """What is sorted by: the squared distance |a|^2 + |b|^2 - 2ab, or minus the logit of Eq. 8."""
-    rows = jax.lax.dynamic_slice_in_dim(left, start, block)
-    products = jnp.matmul(rows, right.T, precision=jax.lax.Precision.HIGHEST)
-    if distance == "similarity":
-        return -(products + offset)
-    return jnp.maximum(jnp.square(rows).sum(axis=1, keepdims=True) + offset - 2 * products, 0)
-
-
-_FROM_KEY: Mapping[str, Callable[[Array], Array]] = {
-    "euclidean": jnp.sqrt,
-    "cosine": lambda squares: squares / 2,
-    "similarity": jax.nn.sigmoid,
-}
+) -> Blocks:
+    if distance == "k_reciprocal":
+        return reranked_blocks(probes, gallery, block)
+    return key_blocks(probes, gallery, distance, block, v, c)

@@ -14,7 +14,7 @@ from reid_jax.tracklets import DISTRACTOR, TrackletTable
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to a frame: cut a box, move it, stretch it to the clip's size, mirror it, paint over a part."""
+    """What is done to a frame: cut a box, move it, stretch it, mirror it, change its colours, paint over a part."""
 
     mirror: bool
     side: float
@@ -27,6 +27,8 @@ class Augmentation:
     """How far the content moves, as a share of the frame's sides; the frame's edge is repeated behind it."""
     erased: tuple[float, float, float, float] | None = None
     """Top, left, bottom and right of a box painted over, as shares of the finished frame's sides."""
+    colour: tuple[float, float, float] | None = None
+    """Factors of brightness, contrast and saturation."""
 
 
 WHOLE = Augmentation(mirror=False, side=1.0, top=0.0, left=0.0, down=0.0, right=0.0)
@@ -176,7 +178,13 @@ def _draw_augmentation(generator: np.random.Generator, data: DataConfig) -> Augm
         down=data.translation * (2 * down - 1),
         right=data.translation * (2 * right - 1),
         erased=_erased_box(generator) if data.erase > 0 and generator.random() < data.erase else None,
+        colour=_colour(generator.spawn(1)[0], data.colour) if data.colour > 0 else None,
     )
+
+
+def _colour(generator: np.random.Generator, by: float) -> tuple[float, float, float]:
+    brightness, contrast, saturation = (float(factor) for factor in generator.uniform(1 - by, 1 + by, 3))
+    return brightness, contrast, saturation
 
 
 def _erased_box(generator: np.random.Generator) -> tuple[float, float, float, float]:

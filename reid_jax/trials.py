@@ -35,8 +35,8 @@ from reid_jax.workdir import flatten
 
 SWITCHES = ("identity", "triplet", "dropout_between", "dropout_top", "average")
 """Numbers that leave something out of the step where they are 0."""
-NUMBERS = ("learning_rate", "weight_decay", "clip", "backbone_rate", "penalty", "hardness", "smoothing", "margin")
-NUMBERS += SWITCHES
+NUMBERS = ("learning_rate", "weight_decay", "l2", "clip", "backbone_rate", "penalty", "hardness", "smoothing", "margin")
+NUMBERS += ("identity_margin", *SWITCHES)
 """Settings that may differ within one compiled step."""
 
 Trial = tuple[Config, Path, Splits]

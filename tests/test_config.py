@@ -13,6 +13,7 @@ from reid_jax.config import (
     Config,
     DataConfig,
     DatasetName,
+    LossConfig,
     PresetName,
     RecurrentConfig,
     TrainConfig,
@@ -61,6 +62,12 @@ BROKEN = {
         "backbone": BackboneConfig(backbone="efficientnet_lite1", stochastic_depth=0.2, batch_norm="frozen")
     },
     "cache_features": {"backbone": BackboneConfig(cache_features=True, fine_tune="last")},
+    "cache_features needs colour=0": {
+        "data": DataConfig(colour=0.1),
+        "backbone": BackboneConfig(cache_features=True, fine_tune="frozen"),
+    },
+    "colour is 1": {"data": DataConfig(colour=1.0)},
+    "identity_margin is 0.2": {"loss": LossConfig(identity=1.0, identity_margin=0.2, classifier="linear")},
     "cache_features needs augment=clip": {
         "data": DataConfig(augment="frame"),
         "backbone": BackboneConfig(cache_features=True, fine_tune="frozen"),

@@ -58,11 +58,10 @@ def test_warm_up_rises_linearly_then_the_rate_stays_or_falls_in_steps_or_as_a_co
     np.testing.assert_allclose(found, [0.05, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-5)
 
 
-@pytest.mark.parametrize("backbone_rate", [0.0, 0.3, 1.0])
-def test_updates_are_those_of_rmsprop_on_gradients_clipped_element_by_element(backbone_rate):
-    config = tiny_config(
-        clip=0.5, weight_decay=0.01, learning_rate=0.1, warmup_steps=2, backbone_rate=backbone_rate, decay="none"
-    )
+@pytest.mark.parametrize(("backbone_rate", "l2"), [(0.0, 0.0), (0.3, 0.2), (1.0, 0.0)])
+def test_updates_are_those_of_rmsprop_on_gradients_clipped_element_by_element(backbone_rate, l2):
+    rates = dict(learning_rate=0.1, warmup_steps=2, backbone_rate=backbone_rate, decay="none")
+    config = tiny_config(clip=0.5, weight_decay=0.01, l2=l2, **rates)
     generator = np.random.default_rng(0)
     values = {"backbone": {"conv0": generator.normal(size=(3, 4))}, "head": {"v": generator.normal(size=5)}}
     parameters = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), values)
@@ -76,7 +75,7 @@ def test_updates_are_those_of_rmsprop_on_gradients_clipped_element_by_element(ba
         parameters = jax.tree.map(jnp.add, parameters, updates)
         rate = 0.1 * min(step / 2, 1.0)
         for part, name, factor in (("backbone", "conv0", backbone_rate), ("head", "v", 1.0)):
-            clipped = np.clip(gradients[part][name], -0.5, 0.5)
+            clipped = np.clip(gradients[part][name], -0.5, 0.5) + l2 * values[part][name]
             mean_square[part][name] = 0.9 * mean_square[part][name] + 0.1 * clipped**2
             unbiased = mean_square[part][name] / (1 - 0.9 ** (step + 1))
             direction = clipped / np.sqrt(unbiased + 1e-8) + 0.01 * values[part][name]

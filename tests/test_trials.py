@@ -34,7 +34,7 @@ BASE = tiny_config(
 DIFFERENT = [
     BASE,
     change(BASE, dict(seed=1, penalty=0.1, learning_rate=3e-5, crop=1.0)),
-    change(BASE, dict(seed=2, split=3, dropout_top=0.5, triplet=0.7, margin=0.5, weight_decay=0.1, clip=0.01)),
+    change(BASE, dict(seed=2, split=3, dropout_top=0.5, triplet=0.7, margin=0.5, weight_decay=0.1, l2=0.2, clip=0.01)),
 ]
 
 
