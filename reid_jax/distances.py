@@ -40,7 +40,8 @@ def key_blocks(
         raise ValueError(f"nothing to rank: {count} probes, {len(gallery)} gallery tracklets")
     # As even as can be: the last block's padding is work for nothing.
     block = -(-count // -(-count // min(block, count)))
-    left, right, offset = _prepare(finite(probes, "probe"), finite(gallery, "gallery"), distance, v, c)
+    sides = jnp.asarray(probes, jnp.float32), jnp.asarray(gallery, jnp.float32)
+    left, right, offset = _prepare(*sides, distance, v, c)
     left = jnp.pad(left, ((0, -count % block), (0, 0)))
     following = _keys(left, right, offset, 0, block, distance)
     for start in range(0, count, block):
@@ -48,7 +49,8 @@ def key_blocks(
         if start + block < count:  # the device computes this one while the host ranks the current one
             following = _keys(left, right, offset, start + block, block, distance)
         keys = np.asarray(current)[: count - start]
-        if not np.isfinite(keys).all():
+        if not np.isfinite(keys).all():  # of embeddings that are not finite no key is: they are looked for only now
+            finite(probes, "probe"), finite(gallery, "gallery")
             raise ValueError(f"{distance} distances overflow float32: scale the embeddings down")
         yield start, keys
 

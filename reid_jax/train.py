@@ -164,7 +164,8 @@ def fit(
     program, key = networks.program(network), devices.replicate(jax.random.key(network.config.seed), mesh)
     metrics, since = [], time.perf_counter()
     hidden = not devices.is_first()
-    bar = tqdm(total=settings.steps, initial=start, desc="training", unit="step", disable=hidden)
+    # Steps are begun ahead of the device, in bursts: only the mean of all of them tells how long the rest takes.
+    bar = tqdm(total=settings.steps, initial=start, desc="training", unit="step", smoothing=0, disable=hidden)
     with stop_requests() as stop, bar:
         for step in range(start + 1, settings.steps + 1):
             batch = next(batches)

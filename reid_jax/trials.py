@@ -136,7 +136,7 @@ def _fit(group: Sequence[OpenRun]) -> list[bool | Exception]:
     numbers, keys = _stacked(numbers, places, mesh), _stacked(keys, places, mesh)
     states, failed = _stacked([run.state for run in group], places, mesh), {}
     metrics, since = [], time.perf_counter()
-    bar = tqdm(total=settings.steps, initial=start, desc=f"training {len(group)} runs", unit="step")
+    bar = tqdm(total=settings.steps, initial=start, desc=f"training {len(group)} runs", unit="step", smoothing=0)
     with train.stop_requests() as stop, bar:
         for step in range(start + 1, settings.steps + 1):
             read = [next(run.batches) for run in group]
