@@ -27,13 +27,29 @@ def initialise_location(key: PRNGKeyArray, state_size: int, locations: int, hidd
 
 
 def location_softmax(
-    parameters: LocationParameters, state: Float[Array, "Ks1 Ks2 C"], grid: tuple[int, int]
+    parameters: LocationParameters,
+    state: Float[Array, "Ks1 Ks2 C"],
+    grid: tuple[int, int],
+    appearance: Float[Array, "Kh Kw"] | None = None,
 ) -> Float[Array, "Kh Kw"]:
-    """m_t from the top layer's h_{t-1} (Eq. 3, an ordinary softmax): positive, summing to one over the grid."""
+    """m_t from the top layer's h_{t-1} (Eq. 3, an ordinary softmax): positive, summing to one over the grid.
+
+    `appearance` is what the frame's own features add to the logits, where it does (`sees` frame).
+    """
     hidden = state.reshape(-1)
     if parameters.hidden is not None:
         hidden = jnp.tanh(hidden @ parameters.hidden)
-    return jax.nn.softmax(hidden @ parameters.weights).reshape(grid)
+    logits = _beside(hidden @ parameters.weights, hidden.size, None if appearance is None else appearance.reshape(-1))
+    return jax.nn.softmax(logits).reshape(grid)
+
+
+def _beside(logits: Float[Array, "L"], size: int, appearance: Float[Array, "L"] | None) -> Float[Array, "L"]:
+    """What a state of so many values gives, with what features give, if they give anything.
+
+    A state has thousands of values where a feature has a hundred. An optimiser that moves every weight alike, as
+    RMSProp does, would let the state decide before a feature's weights had grown: its part is divided by their root.
+    """
+    return logits if appearance is None else logits * size**-0.5 + appearance
 
 
 def muted_locations(grid: tuple[int, int]) -> Float[Array, "Kh Kw"]:
@@ -61,10 +77,16 @@ def location_penalty(locations: Float[Array, "T Kh Kw"], mask: Bool[Array, "T"])
 
 
 def temporal_weights(
-    weights: Float[Array, "S"], states: Float[Array, "T Ks1 Ks2 C"], mask: Bool[Array, "T"]
+    weights: Float[Array, "S"],
+    states: Float[Array, "T Ks1 Ks2 C"],
+    mask: Bool[Array, "T"],
+    appearance: Float[Array, "T"] | None = None,
 ) -> Float[Array, "T"]:
-    """alpha of Eq. 6: a softmax over the valid frames of a learned score of h_t; zero on padding."""
-    scores = states.reshape(states.shape[0], -1) @ weights
+    """alpha of Eq. 6: a softmax over the valid frames of a learned score of h_t; zero on padding.
+
+    `appearance` is what the frames' own features add to the scores, where they do (`sees` frame).
+    """
+    scores = _beside(states.reshape(states.shape[0], -1) @ weights, weights.size, appearance)
     return jax.nn.softmax(scores, where=mask, axis=0)
 
 

@@ -129,6 +129,8 @@ class AttentionConfig:
 
     location: Literal["learned", "muted"] = "learned"
     """Location softmax driven by the previous state, or 1/K^2 everywhere (baseline 9)."""
+    sees: Literal["state", "frame"] = "state"
+    """Maps and temporal weights follow from the recurrence's state (Eq. 3, 6), or also from the frame's features."""
     location_hidden: int = 0
     """Width of a hidden layer before the location softmax (0: none, Eq. 3 as written)."""
     location_scale: Literal["sum", "mean"] = "mean"

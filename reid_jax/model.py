@@ -42,7 +42,9 @@ def initialise_head(key: PRNGKeyArray, cube: tuple[int, int, int], config: Confi
     first = jax.random.normal(keys[1], (cube[2], config.attention.state_hidden)) * cube[2] ** -0.5
     second = jax.random.normal(keys[2], (config.attention.state_hidden, hidden)) * config.attention.state_hidden**-0.5
     width = config.attention.location_hidden
-    return {
+    # Nothing at first, so that all regions and frames are looked at alike until one is worth more.
+    own = {"location": jnp.zeros(cube[2]), "selection": jnp.zeros(cube[2])}
+    return ({"appearance": own} if config.attention.sees == "frame" else {}) | {
         "recurrent": recurrent.initialise(keys[0], cube[2], config.recurrent),
         "initial_state": {"first": first, "second": second, "bias": jnp.zeros(hidden)},
         "location": attention.initialise_location(keys[3], size, cube[0] * cube[1], width),
@@ -100,8 +102,8 @@ def unroll(
     grids = recurrent_grids(grid, config.attention, config.recurrent)
 
     def step(layers, shared, states, inputs):
-        (location, key_data), (cubes, valid, number) = shared, inputs
-        locations = look(location, states[-1], grid, config.attention.location)
+        (location, key_data), (cubes, valid, number, appearance) = shared, inputs
+        locations = look(location, states[-1], grid, config.attention.location, appearance)
         x = attention.attend(locations, cubes, config.attention.location_scale, config.attention.region)
         frame_key = None if key is None else jax.random.fold_in(jax.random.wrap_key_data(key_data), number)
         new_states = recurrent.step(layers, x, states, config.recurrent, frame_key)
@@ -111,7 +113,9 @@ def unroll(
     initial = partial(initial_states, parameters["initial_state"], config=config)
     start = jax.vmap(initial, out_axes=2)(features, mask)
     shared = parameters["location"], None if key is None else jax.random.key_data(key)
-    inputs = features.transpose(1, 2, 3, 0, 4), mask.T, jnp.arange(mask.shape[1])
+    cubes = features.transpose(1, 2, 3, 0, 4)
+    appearance = cubes @ parameters["appearance"]["location"] if "appearance" in parameters else None
+    inputs = cubes, mask.T, jnp.arange(mask.shape[1]), appearance
     _, (locations, states) = recurrent.scan_frames(
         step,
         parameters["recurrent"],
@@ -132,13 +136,20 @@ def standardise(features: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
 
 
 def look(
-    parameters: attention.LocationParameters, states: Float[Array, "Ks1 Ks2 N C"], grid: tuple[int, int], location: str
+    parameters: attention.LocationParameters,
+    states: Float[Array, "Ks1 Ks2 N C"],
+    grid: tuple[int, int],
+    location: str,
+    appearance: Float[Array, "Kh Kw N"] | None,
 ) -> Float[Array, "Kh Kw N"]:
-    """m_t of every clip, learned (Eq. 3) or muted."""
+    """m_t of every clip, learned (Eq. 3, and what the frame's features add to it) or muted."""
     if location == "muted":
         return jnp.broadcast_to(attention.muted_locations(grid)[..., None], (*grid, states.shape[2]))
-    softmax = partial(attention.location_softmax, parameters, grid=grid)
-    return jax.vmap(softmax, in_axes=2, out_axes=2)(states)
+
+    def softmax(state: Array, own: Array | None) -> Array:
+        return attention.location_softmax(parameters, state, grid, own)
+
+    return jax.vmap(softmax, in_axes=2, out_axes=2)(states, appearance)
 
 
 def select(
@@ -150,7 +161,8 @@ def select(
 ) -> tuple[Float[Array, "T"], Float[Array, "E"]]:
     """Temporal weights and the embedding of one clip: h-bar, flattened (Eq. 6), the attended features, or both."""
     if config.pooling == "attention":
-        selection = attention.temporal_weights(parameters["selection"], states, mask)
+        own = attended @ parameters["appearance"]["selection"] if "appearance" in parameters else None
+        selection = attention.temporal_weights(parameters["selection"], states, mask, own)
     else:
         selection = attention.uniform_weights(mask)
     scale = unit if config.embedding == "unit" else lambda part: part

@@ -97,6 +97,17 @@ def test_training_uses_the_batch_and_moves_the_statistics():
         assert not np.allclose(before, after[path])
 
 
+def test_what_a_feature_of_small_cnn_sees_is_centred_in_its_cell():
+    module, variables = _random(BackboneConfig(backbone="small_cnn"))
+    plain = {"kernel": 1.0, "scale": 1.0, "var": 1.0, "bias": 0.0, "mean": 0.0}
+    flat = {path: jnp.full_like(leaf, plain[path[-1]]) for path, leaf in flatten_dict(variables).items()}
+    of_cell = jax.grad(lambda pixels: module.apply(unflatten_dict(flat), pixels, train=False)[0, 9, 10].sum())
+    seen = np.asarray(of_cell(jnp.full((1, 160, 160, 3), 255.0))[0].sum(-1), np.float64)
+    for axis, cell in ((1, 9), (0, 10)):
+        profile = seen.sum(axis)
+        assert abs((profile * np.arange(160)).sum() / profile.sum() - (8 * cell + 3.5)) <= 0.5 + 1e-6
+
+
 def test_small_cnn_costs_about_24_million_products():
     config = BackboneConfig(backbone="small_cnn")
     module, variables = _random(config)

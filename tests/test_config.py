@@ -115,6 +115,7 @@ def test_paper_preset_holds_the_papers_values(dataset):
     assert (config.recurrent.initial, config.recurrent.features) == ("paper", "raw")
     assert (config.recurrent.dropout_between, config.recurrent.dropout_top) == (0.7, 0.7)
     assert (config.attention.location, config.attention.location_scale) == ("learned", "sum")
+    assert (config.attention.sees, config.attention.represent) == ("state", "states")
     assert (config.attention.pooling, config.attention.embedding) == ("attention", "raw")
     assert (config.loss.penalty, config.loss.pairs) == (1.0, "drawn")
     assert (config.head, config.loss.identity, config.loss.triplet, config.data.erase) == ("attention", 0, 0, 0)

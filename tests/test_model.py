@@ -67,7 +67,10 @@ def by_hand(parameters, clip, config):
     h = [np.tile(part, (*size, 1)) for part, size in zip(np.split(h_0, [3]), grids, strict=True)]
     locations, states = [], []
     for cube in clip:
-        m = softmax(h[-1].ravel() @ parameters["location"].weights).reshape(grid)
+        logits = h[-1].ravel() @ parameters["location"].weights
+        if settings.sees == "frame":
+            logits = logits / h[-1].size ** 0.5 + (cube @ parameters["appearance"]["location"]).ravel()
+        m = softmax(logits).reshape(grid)
         x = m[:, :, None] * cube
         if settings.region == "slice":
             x = x.sum((0, 1), keepdims=True)
@@ -81,7 +84,11 @@ def by_hand(parameters, clip, config):
     states = np.stack(states)
     selection = np.full(len(clip), 1 / len(clip))
     if settings.pooling == "attention":
-        selection = softmax(states.reshape(len(clip), -1) @ parameters["selection"])
+        scores = states.reshape(len(clip), -1) @ parameters["selection"]
+        if settings.sees == "frame":
+            attended = np.einsum("tij,tijd->td", np.stack(locations), clip)
+            scores = scores / states[0].size ** 0.5 + attended @ parameters["appearance"]["selection"]
+        selection = softmax(scores)
     embedding = states.max(0) if settings.pooling == "max" else np.tensordot(selection, states, 1)
     if settings.embedding == "unit":
         embedding = embedding / np.linalg.norm(embedding)
@@ -94,6 +101,7 @@ def by_hand(parameters, clip, config):
         ({"location_scale": "sum", "embedding": "raw"}, "keep"),
         ({"location_scale": "mean", "pooling": "max"}, "halve"),
         ({"region": "slice", "pooling": "average"}, "keep"),
+        ({"sees": "frame"}, "keep"),
     ],
 )
 def test_encoding_is_the_papers_equations(settings, between):

@@ -55,6 +55,36 @@ def test_without_attention_features_are_those_of_the_pooling_peer():
     np.testing.assert_allclose(encoding.embedding, peer.embedding, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("sees", ["state", "frame"])
+def test_a_region_is_looked_at_for_what_it_shows_only_where_attention_sees_the_frame(sees):
+    config = tiny_config(**ONE_LAYER, features="raw", represent="both", sees=sees)
+    parameters = model.initialise_head(jax.random.key(1), CUBE, config)
+    features, mask = np.zeros((2, 4, *CUBE), np.float32), clips()[1]
+    places = [(0, 1), (2, 0), (1, 1), (0, 0)]
+    for t, (i, j) in enumerate(places):
+        features[:, t, i, j, 3] = 9.0
+
+    def looked_at(parameters):
+        locations = model.encode(parameters, jnp.asarray(features), mask, config).locations
+        return jnp.stack([locations[:, t, i, j] for t, (i, j) in enumerate(places)], 1)
+
+    if sees == "frame":
+        gradient = jax.grad(lambda own: looked_at({**parameters, "appearance": own}).sum())(parameters["appearance"])
+        assert gradient["location"][3] > 0 and (gradient["location"][:3] == 0).all()
+        parameters["appearance"]["location"] = jnp.eye(CUBE[2])[3]
+    found = np.asarray(looked_at(parameters))[np.asarray(mask)]
+    assert (found > 0.99).all() if sees == "frame" else (found < 0.5).all()
+
+
+def test_a_frame_is_chosen_for_what_it_shows():
+    config = tiny_config(**ONE_LAYER, features="raw", sees="frame", location="muted")
+    parameters = model.initialise_head(jax.random.key(2), CUBE, config)
+    parameters["appearance"]["selection"] = 20 * jnp.eye(CUBE[2])[1]
+    features, mask = clips()
+    expected = np.where(mask, features.mean((2, 3))[..., 1], -np.inf).argmax(1)
+    np.testing.assert_array_equal(model.encode(parameters, features, mask, config).selection.argmax(1), expected)
+
+
 def test_the_maximum_is_over_the_valid_frames_attended_features():
     encoding, (features, _) = encode(represent="features", embedding="raw", pooling="max"), clips()
     attended = np.einsum("ntij,ntijd->ntd", encoding.locations, features)

@@ -28,10 +28,13 @@ class ConvNorm(nn.Module):
 
     features: int
     stride: int
+    early: bool = False
+    """With a stride of 2 and even sides: padded above and left, not below and right."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W I"], train: bool) -> Float[Array, "N h w O"]:
-        x = nn.Conv(self.features, (3, 3), self.stride, use_bias=False, name="conv")(x)
+        padding = [(1, side % 2) for side in x.shape[1:3]] if self.early else "SAME"
+        x = nn.Conv(self.features, (3, 3), self.stride, padding, use_bias=False, name="conv")(x)
         return nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x)
 
 
@@ -45,14 +48,19 @@ class Residual(nn.Module):
 
 
 class SmallCNN(nn.Module):
-    """3x3 convolutions of stride 2 to 32, 64 and 128 channels, the last two with a residual block: 24 MMAC at 64x32."""
+    """3x3 convolutions of stride 2 to 32, 64 and 128 channels, the last two with a residual block: 24 MMAC at 64x32.
+
+    A 3x3 convolution of stride 2 sees half of its pixels' size further below and right than its output lies: here by
+    0.5 and 1 pixels of the frame. The last one is padded so that it sees 2 pixels above and left: what a feature sees
+    is centred within half a pixel of its cell, and a map shows what was looked at.
+    """
 
     @nn.compact
     def __call__(self, pixels: Num[Array, "N H W 3"], train: bool) -> Float[Array, "N Kh Kw 128"]:
         """Features of RGB frames in 0..255, the sides divided by 8; `train` uses and updates the batch statistics."""
         x = nn.relu(ConvNorm(32, 2, name="conv0")(_scaled(pixels), train))
         for index, features in enumerate((64, 128), start=1):
-            x = nn.relu(ConvNorm(features, 2, name=f"conv{index}")(x, train))
+            x = nn.relu(ConvNorm(features, 2, early=index == 2, name=f"conv{index}")(x, train))
             x = Residual(name=f"residual{index}")(x, train)
         return x
 
