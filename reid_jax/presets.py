@@ -66,8 +66,6 @@ def _common(dataset: DatasetName) -> Config:
             data=DataConfig(frames=4, positives="all"),
             backbone=BackboneConfig(backbone="small_cnn"),
             recurrent=RecurrentConfig(channels=(64, 128), input_kernels=(3, 3), state_kernels=(3, 3)),
-            attention=AttentionConfig(represent="both", sees="frame"),
-            loss=LossConfig(penalty=0.01),
             train=TrainConfig(batch_pairs=24, steps=600, checkpoint_every=150, validate_every=150),
             evaluate=evaluation,
         )
