@@ -142,6 +142,6 @@ def _pooling(dataset: DatasetName) -> Config:
         data=replace(base.data, frames=2, pairs_per_person=2, erase=0.5),
         backbone=replace(base.backbone, stochastic_depth=0.0 if dataset == "walkers" else 0.2),
         loss=LossConfig(penalty=0.0, pairs="none", identity=1.0, classifier="linear", triplet=1.0, neck=True),
-        train=replace(base.train, optimizer="adam", learning_rate=3.5e-4),
+        train=replace(base.train, optimizer="adam", learning_rate=3.5e-4, l2=5e-4),
         evaluate=replace(base.evaluate, distance="cosine"),
     )

@@ -151,6 +151,7 @@ def test_peers_have_their_own_losses_and_no_attention(dataset):
         True,
         0.1,
     )
+    assert (pooling.train.optimizer, pooling.train.learning_rate, pooling.train.l2) == ("adam", 3.5e-4, 5e-4)
     depth = 0.0 if dataset == "walkers" else 0.2
     assert pooling.backbone == dataclasses.replace(preset("default", dataset).backbone, stochastic_depth=depth)
     assert rcn.loss.penalty == pooling.loss.penalty == 0.0
