@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from reid_jax import backbones
 from reid_jax import network as networks
 from reid_jax.data import FrameReader, pad_clip, stack_clips
 from reid_jax.model import Encoding, Parameters
@@ -33,6 +34,8 @@ class Clip:
     """alpha_t."""
     response: Float[np.ndarray, "T Kh Kw"]
     """The channel of X_t (Eq. 1) with the strongest response to this clip."""
+    shift: float
+    """Of what a cell sees, in pixels (see `backbones.shift`)."""
 
     @property
     def shares(self) -> Float[np.ndarray, "T Kh Kw"]:
@@ -64,6 +67,7 @@ def watch(study: Study, rows: Sequence[int], longest: int, at_once: int = 8) -> 
                     encoding.locations[place][:count],
                     encoding.selection[place][:count],
                     cube[..., channel],
+                    backbones.shift(study.config.backbone),
                 )
             )
     return found

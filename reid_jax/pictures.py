@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from reid_jax import backbones
 from reid_jax import network as networks
 from reid_jax.data import FrameReader, pad_clip, stack_clips
 from reid_jax.model import Parameters
@@ -70,13 +71,14 @@ def save_attention(path: Path, network: Network, variables: Parameters, tracklet
     batch = stack_clips(clips)
     encoding = networks.encode_clips(network, variables, batch)
     locations, selection = np.asarray(encoding.locations), np.asarray(encoding.selection)
-    columns = min(SHOWN, max(counts))
+    columns, shift = min(SHOWN, max(counts)), backbones.shift(network.config.backbone)
     figure = Figure(figsize=(columns * 1.05, len(rows) * 2.05), layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for axes, row, frames, maps, weights, count in zip(
         grid, rows, batch["frames"], locations, selection, counts, strict=True
     ):
-        show_clip(list(axes), frames[:count], maps[:count], weights[:count], f"person {tracklets.table.person[row]}")
+        label = f"person {tracklets.table.person[row]}"
+        show_clip(list(axes), frames[:count], maps[:count], weights[:count], label, shift)
     figure.suptitle("where (red: over its even share), when (bar: the frame's weight, of the largest)", fontsize=9)
     save(figure, path)
 
@@ -96,13 +98,14 @@ def show_clip(
     maps: Float[np.ndarray, "T Kh Kw"],
     weights: Float[np.ndarray, "T"],
     label: str,
+    shift: float,
 ) -> None:
     """A row of frames drawn evenly from the clip, each over its temporal weight."""
     chosen = np.linspace(0, len(frames) - 1, min(len(axes), len(frames))).round().astype(int)
     for axis in axes:
         axis.set_axis_off()
     for axis, t in zip(axes, chosen, strict=False):
-        picture = overlay(frames[t], maps[t])
+        picture = overlay(frames[t], maps[t], shift)
         axis.imshow(picture)
         height, width = picture.shape[:2]
         bar = height * 0.06
@@ -112,11 +115,18 @@ def show_clip(
     axes[0].set_title(label, fontsize=8, loc="left")
 
 
-def overlay(frame: UInt8[np.ndarray, "H W 3"], locations: Float[np.ndarray, "Kh Kw"]) -> Float[np.ndarray, "H2 W2 3"]:
-    """A frame, four times as large, whose regions with more than their even share of the weight are tinted red."""
+def overlay(
+    frame: UInt8[np.ndarray, "H W 3"], locations: Float[np.ndarray, "Kh Kw"], shift: float
+) -> Float[np.ndarray, "H2 W2 3"]:
+    """A frame, four times as large, whose regions with more than their even share of the weight are tinted red.
+
+    The map is laid `shift` pixels of the frame further below and right, to where its cells see (`backbones.shift`).
+    """
     height, width = 4 * frame.shape[0], 4 * frame.shape[1]
     picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32) / 255
     share = cv2.resize(locations.astype(np.float32) * locations.size, (width, height), interpolation=cv2.INTER_LINEAR)
+    moved = np.array([[1, 0, 4 * shift], [0, 1, 4 * shift]])
+    share = cv2.warpAffine(share, moved, (width, height), borderMode=cv2.BORDER_REPLICATE)
     strength = np.clip((share - 1.0) / max(float(share.max()) - 1.0, 0.5), 0, 1)[..., None] * 0.65
     return picture * (1 - strength) + np.array([1.0, 0.1, 0.0], np.float32) * strength
 

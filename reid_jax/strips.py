@@ -103,7 +103,8 @@ def save_side_by_side(path: Path, rows: Sequence[Sequence[Clip]], titles: Sequen
     panels = figure.subplots(len(rows), len(titles), squeeze=False)
     for clips, axes in zip(rows, panels, strict=True):
         for clip, panel in zip(clips, axes, strict=True):
-            picture = strip([overlay(clip.frames[t], clip.locations[t]) for t in evenly(len(clip.frames), most)], width)
+            chosen = evenly(len(clip.frames), most)
+            picture = strip([overlay(clip.frames[t], clip.locations[t], clip.shift) for t in chosen], width)
             panel.imshow(picture)
             # Shorter clips keep their frames' size.
             panel.set_xlim(0, count * (width + GAP) - GAP)

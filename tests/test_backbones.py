@@ -97,15 +97,46 @@ def test_training_uses_the_batch_and_moves_the_statistics():
         assert not np.allclose(before, after[path])
 
 
-def test_what_a_feature_of_small_cnn_sees_is_centred_in_its_cell():
-    module, variables = _random(BackboneConfig(backbone="small_cnn"))
-    plain = {"kernel": 1.0, "scale": 1.0, "var": 1.0, "bias": 0.0, "mean": 0.0}
-    flat = {path: jnp.full_like(leaf, plain[path[-1]]) for path, leaf in flatten_dict(variables).items()}
+SHIFTED = [
+    ("efficientnet_lite0", "last"),
+    ("efficientnet_lite0", "dense"),
+    ("efficientnet_lite2", "stride16"),
+    ("vgg16", "last"),
+    ("googlenet", "last"),
+    ("googlenet", "stride8"),
+    ("googlenet_bvlc", "last"),
+    ("googlenet", "logits"),
+    ("rcn", "last"),
+]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "endpoint", "cell"), [("small_cnn", "last", 8), ("efficientnet_lite0", "stride8", 8)]
+)
+def test_what_a_cell_sees_is_centred_where_it_is_said_to_be(backbone, endpoint, cell):
+    """With kernels that average, the gradient of a feature is spread over what it sees."""
+    config = BackboneConfig(backbone=backbone, endpoint=endpoint)
+    module, variables = _random(config)
+
+    def plain(path, leaf):
+        if path[-1] == "kernel":
+            return jnp.full_like(leaf, 1 / np.prod(leaf.shape[:-1]))
+        return jnp.full_like(leaf, float(path[-1] in ("scale", "var")))
+
+    flat = {path: plain(path, leaf) for path, leaf in flatten_dict(variables).items()}
     of_cell = jax.grad(lambda pixels: module.apply(unflatten_dict(flat), pixels, train=False)[0, 9, 10].sum())
-    seen = np.asarray(of_cell(jnp.full((1, 160, 160, 3), 255.0))[0].sum(-1), np.float64)
-    for axis, cell in ((1, 9), (0, 10)):
+    seen = np.asarray(of_cell(jnp.full((1, 160, 160, 3), 128.0))[0].sum(-1), np.float64)
+    assert seen.sum() > 0
+    for axis, number in ((1, 9), (0, 10)):
         profile = seen.sum(axis)
-        assert abs((profile * np.arange(160)).sum() / profile.sum() - (8 * cell + 3.5)) <= 0.5 + 1e-6
+        centre = (profile * np.arange(160)).sum() / profile.sum()
+        assert centre == pytest.approx(cell * (number + 0.5) - 0.5 + backbones.shift(config), abs=0.02)
+
+
+def test_shifts_follow_from_the_strides_and_vggs_pools_have_none():
+    shifts = [backbones.shift(BackboneConfig(backbone=name, endpoint=endpoint)) for name, endpoint in SHIFTED]
+    assert shifts == [15.5, 7.5, 7.5, 0.0, 6.5, 2.5, 14.5, 0.0, 0.0]
+    assert abs(backbones.shift(BackboneConfig(backbone="small_cnn"))) <= 0.5
 
 
 def test_small_cnn_costs_about_24_million_products():

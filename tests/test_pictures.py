@@ -69,12 +69,15 @@ def test_the_longest_clips_of_different_persons_are_chosen():
 def test_an_even_map_leaves_the_frame_as_it_is_and_a_peak_reddens_its_place():
     frame = np.random.default_rng(0).integers(0, 256, (16, 8, 3)).astype(np.uint8)
     enlarged = cv2.resize(frame, (32, 64), interpolation=cv2.INTER_CUBIC) / 255
-    even = pictures.overlay(frame, np.full((4, 2), 1 / 8, np.float32))
+    even = pictures.overlay(frame, np.full((4, 2), 1 / 8, np.float32), 0.0)
     np.testing.assert_allclose(even, enlarged, atol=1e-6)
     peak = np.full((4, 2), 0.01, np.float32)
     peak[0, 0] = 0.93
-    tinted = pictures.overlay(frame, peak)
+    tinted = pictures.overlay(frame, peak, 0.0)
     np.testing.assert_allclose(tinted[48:], enlarged[48:], atol=1e-6)
     corner, before = tinted[:8, :8].mean((0, 1)), enlarged[:8, :8].mean((0, 1))
     assert corner[0] > before[0] and corner[1] < before[1] and corner[2] < before[2]
     assert tinted.min() >= 0 and tinted.max() <= 1
+    black = np.zeros_like(frame)
+    here, there = (pictures.overlay(black, peak, shift)[..., 0] for shift in (0.0, 1.5))
+    np.testing.assert_allclose(there[6:, 6:], here[:-6, :-6], atol=1e-6)

@@ -51,6 +51,14 @@ def check(backbone: str, tensors: dict[str, np.ndarray], path: Path) -> dict[str
     return room.filled(backbone, room.whole(backbone), tensors, path)
 
 
+def shift(config: BackboneConfig) -> float:
+    """By how many pixels what a cell of the cube sees is centred below and right of that cell.
+
+    A convolution or pool of stride 2 is centred beside its output where its padding is not alike on both sides.
+    """
+    return _ROOMS[config.backbone].shift(config.backbone, config.endpoint)
+
+
 def last_stages(config: BackboneConfig) -> tuple[str, ...]:
     """Names in the module's `params` of the stages that are trained with `fine_tune="last"`: the last two."""
     return _ROOMS[config.backbone].last_stages(config.backbone, config.endpoint)

@@ -1,5 +1,6 @@
 """EfficientNet-Lite 0, 1 and 2 (Tan and Le 2019; the Lite variants: ReLU6, no squeeze-and-excitation)."""
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -167,6 +168,13 @@ def build(backbone: str, endpoint: str, stochastic_depth: float = 0.0) -> Effici
     if endpoint not in _ENDPOINTS:
         raise ValueError(f"endpoint {endpoint!r} of {backbone}: choose one of {', '.join(_ENDPOINTS)}")
     return EfficientNetLite(backbone, endpoint, stochastic_depth)
+
+
+def shift(backbone: str, endpoint: str) -> float:
+    """Pixels, of frames whose sides the stride divides: TensorFlow's padding adds half a pixel a stride of 2."""
+    stages, _, unstrided = _ENDPOINTS[build(backbone, endpoint).endpoint]
+    stride = 2 * math.prod(block.stride for block in blocks(backbone, stages, unstrided))
+    return (stride - 1) / 2
 
 
 def last_stages(backbone: str, endpoint: str) -> tuple[str, ...]:

@@ -132,6 +132,12 @@ def build(backbone: str, endpoint: str) -> GoogLeNet:
     return GoogLeNet(backbone == "googlenet_bvlc", endpoint)
 
 
+def shift(backbone: str, endpoint: str) -> float:
+    """Pixels: the 7x7 convolution lies half of one above and left, each 3x3 pool half of its inputs' size below."""
+    pools = {"last": 4 if build(backbone, endpoint).bvlc else 3, "stride16": 3, "stride8": 2}.get(endpoint, 0)
+    return sum(0.5 * 2**level for level in range(1, pools + 1)) - 0.5 if pools else 0.0
+
+
 def last_stages(backbone: str, endpoint: str) -> tuple[str, ...]:
     """Parameter names of the last two stages up to the endpoint: two Inceptions, or one and the classifier."""
     last = list(_INCEPTIONS).index(_LAST_INCEPTION[build(backbone, endpoint).endpoint])

@@ -75,6 +75,12 @@ def build(backbone: str, endpoint: str) -> nn.Module:
     return _MODULES[backbone]()
 
 
+def shift(backbone: str, endpoint: str) -> float:
+    """Pixels, of frames with even sides."""
+    build(backbone, endpoint)
+    return {"rcn": 0.0, "small_cnn": -0.5}[backbone]
+
+
 def last_stages(backbone: str, endpoint: str) -> tuple[str, ...]:
     """Parameter names of the last two stages."""
     build(backbone, endpoint)

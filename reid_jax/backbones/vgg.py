@@ -74,6 +74,12 @@ def build(backbone: str, endpoint: str) -> VGG16:
     return VGG16(backbone == "vgg16_bvlc", endpoint)
 
 
+def shift(backbone: str, endpoint: str) -> float:
+    """Nothing: its 2x2 pools cover what their outputs lie over."""
+    build(backbone, endpoint)
+    return 0.0
+
+
 def last_stages(backbone: str, endpoint: str) -> tuple[str, ...]:
     """Parameter names of the last two stages up to the endpoint: blocks of convolutions, or fully connected layers."""
     last = _STAGES_UP_TO[build(backbone, endpoint).endpoint]
