@@ -157,9 +157,9 @@ def test_peers_have_their_own_losses_and_no_attention(dataset):
     assert rcn.loss.penalty == pooling.loss.penalty == 0.0
 
 
-@pytest.mark.parametrize("values", [{"colour": 1}, {"train": {"colour": 1}}])
+@pytest.mark.parametrize("values", [{"flavour": 1}, {"train": {"flavour": 1}}])
 def test_unknown_setting_in_json_is_named(values):
-    with pytest.raises(workdir.WorkDirError, match="somewhere.json: 'colour' is not a setting of"):
+    with pytest.raises(workdir.WorkDirError, match="somewhere.json: 'flavour' is not a setting of"):
         workdir.from_json(values, source="somewhere.json")
 
 

@@ -28,8 +28,8 @@ def test_a_change_changes_the_named_settings_and_no_other():
         "seed": 3, "backbone": "rcn", "frames": 7, "penalty": 0.5,
     }  # fmt: skip
     assert settings.change(base, {}) == base
-    with pytest.raises(settings.SettingError, match="no settings colour"):
-        settings.change(base, {"frames": 7, "colour": 1})
+    with pytest.raises(settings.SettingError, match="no settings flavour"):
+        settings.change(base, {"frames": 7, "flavour": 1})
 
 
 def test_settings_that_only_fit_together_are_changed_at_once():
