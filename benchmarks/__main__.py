@@ -27,7 +27,7 @@ def main(only: tuple[Part, ...] = (), quick: bool = False, folder: Path | None =
     """The program.
 
     Args:
-        only: parts to measure (default: all; `accelerator` is measured where there is one, and only then).
+        only: parts to measure (default: all; those of an accelerator are measured where there is one, and only then).
         quick: tiny sizes, to see that everything runs; needs `folder`.
         folder: where to write results.json, performance.md and performance.png (default: into the repository).
     """

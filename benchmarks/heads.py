@@ -55,7 +55,7 @@ class Passes:
 
 @partial(jax.jit, static_argnames="network")
 @in_its_precision
-def _gradients(network: Network, variables: Parameters, batch: Batch) -> Parameters:
+def gradients(network: Network, variables: Parameters, batch: Batch) -> Parameters:
     def loss(head: Parameters) -> jax.Array:
         return objective.batch_loss(network, {**variables, "head": head}, batch, jax.random.key(0))[0]
 
@@ -69,7 +69,7 @@ def our_passes(network: Network, variables: Parameters, batch: Batch) -> Passes:
     prepared = cache(partial(networks.prepared, network, variables))
     return Passes(
         forward=lambda: networks.embed_clips(network, variables, clips),
-        training=lambda: _gradients(network, variables, batch),
+        training=lambda: gradients(network, variables, batch),
         prepared=lambda: networks.embed_clips(network, prepared(), clips),
     )
 

@@ -80,12 +80,6 @@ def decoded_per_second(tracklets: Tracklets, config: Config) -> float:
     return frames / (time.perf_counter() - start)
 
 
-def first_step(config: Config, tracklets: Tracklets) -> Any:
-    """One step, which compiles the later ones."""
-    with closing(training_batches(tracklets, config.data, config.train.batch_pairs, 0)) as batches:
-        return steps(config, tracklets, batches)["kept"]()
-
-
 def fed(name: str, config: Config, tracklets: Tracklets, runs: int) -> list[Row]:
     """The step's time on JPEG and in memory; frames a second that one core decodes, and that the step needs."""
     with closing(training_batches(tracklets, config.data, config.train.batch_pairs, 0)) as batches:

@@ -12,7 +12,10 @@ import jax
 from benchmarks.measuring import in_own_process
 from reid_jax import workdir as workdirs
 
-Part = Literal["recurrence", "training", "embedding", "retrieval", "input", "compile", "backbones", "accelerator"]
+Part = Literal[
+    "recurrence", "training", "embedding", "retrieval", "input", "compile", "backbones",
+    "accelerator_head", "accelerator_step", "accelerator_backbone",
+]  # fmt: skip
 MODULES = {"backbones": "backbone_rows"}
 
 
@@ -30,7 +33,7 @@ def machine() -> dict[str, Any]:
 def parts_here() -> tuple[Part, ...]:
     """Those that this machine can measure: asked in a process of its own, since JAX keeps an accelerator's memory."""
     accelerated = in_own_process(jax.default_backend) != "cpu"
-    return tuple(part for part in Part.__args__ if part != "accelerator" or accelerated)
+    return tuple(part for part in Part.__args__ if accelerated or not part.startswith("accelerator"))
 
 
 def versions() -> dict[str, str]:
@@ -47,6 +50,10 @@ def versions() -> dict[str, str]:
 def measure_part(name: Part, quick: bool) -> dict[str, Any]:
     """A part's entry of results.json; to be called in a process of its own."""
     start = time.perf_counter()
-    rows = import_module(f"benchmarks.{MODULES.get(name, name)}").measure(quick)
+    rows = []
+    for row in import_module(f"benchmarks.{MODULES.get(name, name)}").measure(quick):
+        # Minutes may lie between two of them: what is known is told.
+        print(f"  {row.name}: {row.value:.4g} {row.unit}, {time.perf_counter() - start:.0f} s", flush=True)
+        rows.append(row)
     about = {"machine": machine(), "versions": versions(), "commit": workdirs.code_version(), "quick": quick}
     return {**about, "minutes": (time.perf_counter() - start) / 60, "rows": [row.record() for row in rows]}

@@ -18,7 +18,9 @@ TITLES = {
     "input": "Input",
     "compile": "Compilation",
     "backbones": "Backbones",
-    "accelerator": "An accelerator",
+    "accelerator_head": "The head on an accelerator",
+    "accelerator_step": "A training step on an accelerator",
+    "accelerator_backbone": "A backbone on an accelerator",
 }
 Record = Mapping[str, Any]
 

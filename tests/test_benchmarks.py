@@ -9,7 +9,7 @@ import pytest
 from tiny_runs import tiny_config, tiny_splits
 
 from benchmarks import __main__ as program
-from benchmarks import accelerator, heads, report, sizes
+from benchmarks import accelerator, accelerator_backbone, accelerator_head, accelerator_step, heads, report, sizes
 from benchmarks import compile as compiling
 from benchmarks.measuring import Row, assert_agree, row_of, single
 from benchmarks.parts import Part, parts_here
@@ -135,11 +135,13 @@ def test_figures_that_lie_apart_do_not_agree():
 
 
 def test_an_accelerators_part_is_left_out_where_there_is_none_and_its_head_runs_in_every_precision():
-    assert "accelerator" not in parts_here() and set(parts_here()) < set(Part.__args__)
-    with pytest.raises(RuntimeError, match="no accelerator"):
-        accelerator.measure(False)
-    rates = accelerator.peaks(32, 1)
-    rows = accelerator.head(TINY, 1, 1, rates)
+    left_out = set(Part.__args__) - set(parts_here())
+    assert left_out == {"accelerator_head", "accelerator_step", "accelerator_backbone"}
+    for part in (accelerator_head, accelerator_step, accelerator_backbone):
+        with pytest.raises(RuntimeError, match="no accelerator"):
+            next(part.measure(False))
+    rates = accelerator_head.peaks(32, 1)
+    rows = accelerator_head.head(TINY, 1, 1, rates)
     named = {row.name: row for row in rows}
     assert rates.keys() == set(accelerator.PRECISIONS) and min(rates.values()) > 0
     rounding = [
@@ -152,4 +154,4 @@ def test_an_accelerators_part_is_left_out_where_there_is_none_and_its_head_runs_
 def test_operations_of_the_head_are_those_of_its_spatial_products():
     size = sizes.Size((3,), 2, 1, (4,), (5, 5, 6))
     per_image = 5 * 5 * 9 * (6 * 12 + 4 * 12)
-    assert accelerator.operations(size) == 3 * 2 * 2 * per_image
+    assert accelerator_head.operations(size) == 3 * 2 * 2 * per_image
