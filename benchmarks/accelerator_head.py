@@ -49,7 +49,7 @@ def operations(size: Size) -> float:
 
 def head(size: Size, runs: int, times: int, rates: dict[str, float]) -> Iterator[Row]:
     """The head in training, both formulations, and how near it comes to a large matrix product; by precision."""
-    batch, exact = batch_of(size), None
+    batch, exact, gradients = batch_of(size), None, None
     variables = networks.initialise(network_of(size), jax.random.key(0))
     for precision in PRECISIONS:
         work: Work = {}
@@ -58,10 +58,11 @@ def head(size: Size, runs: int, times: int, rates: dict[str, float]) -> Iterator
             work[formulation, precision] = repeated(passes.training)
         yield compiling(f"{precision}: both formulations", work.values())
         if exact is None:
-            exact = work["spatial", precision]()
+            gradients = work["spatial", precision]()
+            exact = _flat(gradients)
         for name, function in work.items():
-            yield _rounding(" ".join(name), _flat(exact), _flat(function()), AGREEMENT[precision])
-        work |= _torch_head(network_of(size), variables, batch, exact, precision)
+            yield _rounding(" ".join(name), exact, _flat(function()), AGREEMENT[precision])
+        work |= _torch_head(network_of(size), variables, batch, gradients, precision)
         yield from _timed(work, size, runs, times, rates[precision])
 
 
@@ -73,8 +74,8 @@ def _timed(work: Work, size: Size, runs: int, times: int, peak: float) -> Iterat
         title = f"{', '.join(name)}: head in training, {size.title}"
         yield row_of(title, seconds[name], reference, against=against)
         rate = operations(size) / float(np.median(seconds[name]))
-        others = dict(unit="TFLOP/s", reference=peak / 1e12, against="a matrix product")
-        yield single(f"{', '.join(name)}: Eq. 5's operations", rate / 1e12, **others)
+        title = f"{', '.join(name)}: Eq. 5's operations"
+        yield single(title, rate / 1e12, "TFLOP/s", peak / 1e12, against="a matrix product")
 
 
 def _flat(gradients: Any) -> np.ndarray:

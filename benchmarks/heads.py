@@ -56,6 +56,8 @@ class Passes:
 @partial(jax.jit, static_argnames="network")
 @in_its_precision
 def gradients(network: Network, variables: Parameters, batch: Batch) -> Parameters:
+    """Those of Eq. 9 by the head's parameters."""
+
     def loss(head: Parameters) -> jax.Array:
         return objective.batch_loss(network, {**variables, "head": head}, batch, jax.random.key(0))[0]
 
