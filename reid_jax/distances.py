@@ -20,6 +20,9 @@ Blocks = Iterator[tuple[int, Float[np.ndarray, "block G"]]]
 """The first probe of a block, and its probes' sorting keys."""
 Prepared = tuple[Array, Array, Array]
 
+ALIGNMENT = 64
+"""Bytes that an array of the host's has to begin at a multiple of, to be used in place."""
+
 
 def key_blocks(
     probes: Float[Embeddings, "Q E"],
@@ -40,9 +43,8 @@ def key_blocks(
         raise ValueError(f"nothing to rank: {count} probes, {len(gallery)} gallery tracklets")
     # As even as can be: the last block's padding is work for nothing.
     block = -(-count // -(-count // min(block, count)))
-    sides = jnp.asarray(probes, jnp.float32), jnp.asarray(gallery, jnp.float32)
-    left, right, offset = _prepare(*sides, distance, v, c)
-    left = jnp.pad(left, ((0, -count % block), (0, 0)))
+    left, right, offset = _prepare(probes, gallery, distance, v, c)
+    left = jnp.pad(left, ((0, -count % block), (0, 0))) if count % block else left
     following = _keys(left, right, offset, 0, block, distance)
     for start in range(0, count, block):
         current = following
@@ -64,8 +66,8 @@ def finite(embeddings: Embeddings, side: str) -> Float[Array, "N E"]:
 
 
 def _prepare(
-    probes: Float[Array, "Q E"],
-    gallery: Float[Array, "G E"],
+    probes: Float[Embeddings, "Q E"],
+    gallery: Float[Embeddings, "G E"],
     distance: Distance,
     v: Embeddings | None,
     c: Scalar | None,
@@ -74,20 +76,47 @@ def _prepare(
     if distance == "similarity":
         if v is None or c is None:
             raise ValueError("the distance `similarity` needs v and c of Eq. 8")
-        return probes * jnp.asarray(v, jnp.float32), gallery, jnp.asarray(c, jnp.float32)
+        v, c = jnp.asarray(v, jnp.float32), jnp.asarray(c, jnp.float32)
+        return jnp.asarray(probes, jnp.float32) * v, jnp.asarray(gallery, jnp.float32), c
     if distance == "cosine":
-        probes, gallery = unit_rows(probes, "probe"), unit_rows(gallery, "gallery")
+        sides = (jnp.asarray(probes, jnp.float32), "probe"), (jnp.asarray(gallery, jnp.float32), "gallery")
+        probes, gallery = (unit_rows(side, name) for side, name in sides)
     return _centred(probes, gallery)
 
 
-@jax.jit
-def _centred(probes: Float[Array, "Q E"], gallery: Float[Array, "G E"]) -> Prepared:
+def _centred(probes: Float[Embeddings, "Q E"], gallery: Float[Embeddings, "G E"]) -> Prepared:
     """Both sides less the gallery's mean, and the gallery's squared norms.
 
     |a|^2 + |b|^2 - 2ab cancels badly where embeddings share a large mean, and distances do not see a common shift.
     """
-    mean = gallery.mean(axis=0)
-    return probes - mean, gallery - mean, jnp.square(gallery - mean).sum(axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):  # the keys tell of values that are not finite
+        mean = gallery.mean(axis=0, dtype=np.float32)
+        left, right = _less(probes, mean), _less(gallery, mean)
+    return left, right, _squared_norms(right)
+
+
+def _less(side: Float[Embeddings, "N E"], mean: Float[Embeddings, "E"]) -> Float[Array, "N E"]:
+    """The side less the mean, in float32 on the device.
+
+    An array of the host's goes through it once: into memory that XLA's CPU backend takes for its own as it lies.
+    """
+    if not isinstance(side, np.ndarray):
+        return _subtract(side, mean)
+    room = np.empty(side.size + ALIGNMENT // 4, np.float32)
+    first = -room.ctypes.data % ALIGNMENT // 4
+    result = room[first : first + side.size].reshape(side.shape)
+    np.subtract(side, mean, out=result, casting="same_kind")
+    return jax.device_put(result, may_alias=True)
+
+
+@jax.jit
+def _subtract(side: Float[Array, "N E"], mean: Float[Array, "E"]) -> Float[Array, "N E"]:
+    return side.astype(jnp.float32) - mean
+
+
+@jax.jit
+def _squared_norms(side: Float[Array, "N E"]) -> Float[Array, "N"]:
+    return jnp.square(side).sum(axis=1)
 
 
 def unit_rows(embeddings: Float[Array, "N E"], side: str) -> Float[Array, "N E"]:
