@@ -44,10 +44,29 @@ def batch_loss(network: Network, variables: Parameters, batch: Batch, key: Array
         "loss": loss,
         "pair_loss": pair_term,
         "penalty": penalties.mean(),
-        "accuracy": jnp.mean((logits > 0) == batch["same"]),
+        **_told_right(config.loss, head, logits, classified, batch),
         **{name: term for name, (_, term) in beside.items()},
     }
     return loss, (metrics, {"batch_stats": statistics, **neck})
+
+
+def _told_right(
+    config: LossConfig,
+    head: Parameters,
+    logits: Float[Array, "B"],
+    classified: Float[Array, "B 2 E"],
+    batch: Batch,
+) -> Metrics:
+    """`accuracy`, the share of pairs whose similarity says what they are, and `identified`, that of clips whose person
+    is known again: each where a loss trains it."""
+    found = {}
+    if config.pairs in ("cross", "drawn"):
+        found["accuracy"] = jnp.mean((logits > 0) == batch["same"])
+    if is_on(config.identity):
+        persons = batch["person"].reshape(-1)
+        scores = identity.logits(head["identity"], classified.reshape(persons.size, -1), config.classifier)
+        found["identified"] = jnp.mean(scores.argmax(1) == persons)
+    return found
 
 
 def _behind_neck(

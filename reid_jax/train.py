@@ -178,7 +178,8 @@ def fit(
                 check_finite(int(state.broken_at), checkpoints)
                 found = means(jax.device_get(metrics), since)
                 log(step, found)
-                bar.set_postfix(loss=f"{found['loss']:.3f}", accuracy=f"{found['accuracy']:.2f}")
+                shown = {name: f"{found[name]:.2f}" for name in ("accuracy", "identified") if name in found}
+                bar.set_postfix(loss=f"{found['loss']:.3f}", **shown)
                 metrics, since = [], time.perf_counter()
             if last or step % settings.checkpoint_every == 0:
                 check_finite(int(state.broken_at), checkpoints)

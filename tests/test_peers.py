@@ -1,5 +1,6 @@
 """RCN, pooling and the batch-norm neck against NumPy, and as whole runs."""
 
+import json
 from dataclasses import replace
 
 import jax
@@ -122,6 +123,9 @@ def test_peers_run_whole(settings, tmp_path):
     assert ("neck" in variables) == config.loss.neck
     if config.loss.neck:
         assert np.abs(variables["neck"]["mean"]).max() > 0
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    told = [line for line in logged if "loss" in line]
+    assert told and all("identified" in line and "accuracy" not in line for line in told)
     results = runs.evaluate_run(network.config, tmp_path / "run", tiny_splits())
     assert results["probes"] == 4
 
@@ -139,6 +143,9 @@ def test_a_neck_that_serves_all_gives_unit_lengths_to_every_loss_and_to_the_comp
     unit = behind / np.linalg.norm(behind, axis=1, keepdims=True)
     triplets = losses.triplet_loss(jnp.asarray(unit, jnp.float32), jnp.array([0, 1, 2, 2]), config.loss.margin)
     np.testing.assert_allclose(metrics["triplet_loss"], triplets, rtol=1e-3)
+    scores = behind @ np.asarray(variables["head"]["identity"]["directions"], np.float64).T
+    assert metrics["identified"] == np.mean(scores.argmax(1) == [0, 1, 2, 2])
+    assert 0 <= metrics["accuracy"] <= 1
     embedded = networks.embed_clips(
         network, variables | after, {name: batch[name][:, 0] for name in ("frames", "mask")}
     )
