@@ -23,7 +23,7 @@ from benchmarks.measuring import in_own_process, interleaved, peak_memory
 from reid_jax import backbones
 from reid_jax.config import BackboneConfig, BackboneName
 
-_WITHOUT_REFERENCE = ("rcn", "small_cnn")
+_WITHOUT_REFERENCE = ("rcn", "small_cnn", "patch_cnn")
 _LAYOUTS = ("contiguous_format", "channels_last")
 
 

@@ -12,6 +12,7 @@ DatasetName = Literal["walkers", "mars", "ilids_vid", "prid2011"]
 BackboneName = Literal[
     "rcn",
     "small_cnn",
+    "patch_cnn",
     "googlenet",
     "googlenet_bvlc",
     "vgg16",

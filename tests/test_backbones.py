@@ -44,6 +44,7 @@ def _pixels(*shape, seed=0):
     [
         ("rcn", "last", (8, 4, 32)),
         ("small_cnn", "last", (8, 4, 128)),
+        ("patch_cnn", "last", (8, 4, 128)),
         ("efficientnet_lite0", "last", (2, 1, 1280)),
         ("efficientnet_lite0", "dense", (4, 2, 1280)),
         ("efficientnet_lite0", "blocks", (2, 1, 320)),
@@ -76,7 +77,7 @@ def test_unknown_endpoint_lists_the_others(backbone, listed):
             function(config)
 
 
-@pytest.mark.parametrize("backbone", ["rcn", "small_cnn"])
+@pytest.mark.parametrize("backbone", ["rcn", "small_cnn", "patch_cnn"])
 def test_uint8_frames_give_the_same_features(backbone):
     module, variables = _random(BackboneConfig(backbone=backbone))
     frames = _pixels(2, 64, 32).astype(jnp.uint8)
@@ -111,7 +112,8 @@ SHIFTED = [
 
 
 @pytest.mark.parametrize(
-    ("backbone", "endpoint", "cell"), [("small_cnn", "last", 8), ("efficientnet_lite0", "stride8", 8)]
+    ("backbone", "endpoint", "cell"),
+    [("small_cnn", "last", 8), ("patch_cnn", "last", 8), ("efficientnet_lite0", "stride8", 8)],
 )
 def test_what_a_cell_sees_is_centred_where_it_is_said_to_be(backbone, endpoint, cell):
     """With kernels that average, the gradient of a feature is spread over what it sees."""
@@ -137,6 +139,17 @@ def test_shifts_follow_from_the_strides_and_vggs_pools_have_none():
     shifts = [backbones.shift(BackboneConfig(backbone=name, endpoint=endpoint)) for name, endpoint in SHIFTED]
     assert shifts == [15.5, 7.5, 7.5, 0.0, 6.5, 2.5, 14.5, 0.0, 0.0]
     assert abs(backbones.shift(BackboneConfig(backbone="small_cnn"))) <= 0.5
+
+
+@pytest.mark.parametrize(("backbone", "sees"), [("patch_cnn", 11), ("small_cnn", 63)])
+def test_how_many_pixels_a_feature_sees(backbone, sees):
+    module, variables = _random(BackboneConfig(backbone=backbone))
+    of_cell = jax.grad(lambda pixels: module.apply(variables, pixels, train=False)[0, 9, 10].sum())
+    seen = np.asarray(jnp.abs(of_cell(_pixels(1, 160, 160))[0]).sum(-1))
+    for axis, number in ((1, 9), (0, 10)):
+        inside = np.flatnonzero(seen.sum(axis))
+        assert inside[-1] - inside[0] + 1 == sees
+        assert inside[0] <= 8 * number and inside[-1] >= 8 * number + 7
 
 
 def test_small_cnn_costs_about_24_million_products():

@@ -16,7 +16,7 @@ from reid_jax.backbones.efficientnet_lite import DEPTH as DEPTH
 from reid_jax.backbones.weights_files import cached_file, read_tensors
 from reid_jax.config import BackboneConfig
 
-_ROOMS = {"rcn": rcn, "small_cnn": rcn}
+_ROOMS = {"rcn": rcn, "small_cnn": rcn, "patch_cnn": rcn}
 _FROM_FILES = {"googlenet": googlenet, "googlenet_bvlc": googlenet, "vgg16": vgg, "vgg16_bvlc": vgg}
 _ROOMS |= _FROM_FILES
 _ROOMS |= {f"efficientnet_lite{scale}": efficientnet_lite for scale in range(3)}

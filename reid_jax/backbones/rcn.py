@@ -1,4 +1,4 @@
-"""Two small backbones that are trained from scratch: the CNN of McLaughlin et al. (2016), and one with batch norm."""
+"""Small backbones that are trained from scratch: the CNN of McLaughlin et al. (2016), and two with batch norm."""
 
 from typing import Any
 
@@ -24,27 +24,30 @@ class RCN(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """3x3 convolution without bias, then batch norm."""
+    """Convolution without bias, 3x3 by default, then batch norm."""
 
     features: int
     stride: int
     early: bool = False
     """With a stride of 2 and even sides: padded above and left, not below and right."""
+    kernel: int = 3
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W I"], train: bool) -> Float[Array, "N h w O"]:
         padding = [(1, side % 2) for side in x.shape[1:3]] if self.early else "SAME"
-        x = nn.Conv(self.features, (3, 3), self.stride, padding, use_bias=False, name="conv")(x)
+        x = nn.Conv(self.features, (self.kernel,) * 2, self.stride, padding, use_bias=False, name="conv")(x)
         return nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x)
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside a shortcut."""
+    """Two convolutions, 3x3 by default, beside a shortcut."""
+
+    kernel: int = 3
 
     @nn.compact
     def __call__(self, x: Float[Array, "N H W C"], train: bool) -> Float[Array, "N H W C"]:
-        inner = nn.relu(ConvNorm(x.shape[-1], 1, name="first")(x, train))
-        return nn.relu(x + ConvNorm(x.shape[-1], 1, name="second")(inner, train))
+        inner = nn.relu(ConvNorm(x.shape[-1], 1, kernel=self.kernel, name="first")(x, train))
+        return nn.relu(x + ConvNorm(x.shape[-1], 1, kernel=self.kernel, name="second")(inner, train))
 
 
 class SmallCNN(nn.Module):
@@ -65,7 +68,26 @@ class SmallCNN(nn.Module):
         return x
 
 
-_MODULES = {"rcn": RCN, "small_cnn": SmallCNN}
+class PatchCNN(nn.Module):
+    """`small_cnn` of which a feature sees little more than its cell, after Brendel and Bethge's bags of local features.
+
+    The residual blocks are 1x1, the last step down 2x2: a feature sees 11x11 pixels where `small_cnn`'s sees 63x63. A
+    cell beside the person does not show them, so where the network looks makes a difference.
+    """
+
+    @nn.compact
+    def __call__(self, pixels: Num[Array, "N H W 3"], train: bool) -> Float[Array, "N Kh Kw 128"]:
+        """Features of RGB frames in 0..255, the sides divided by 8; `train` uses and updates the batch statistics."""
+        x = nn.relu(ConvNorm(32, 2, name="conv0")(_scaled(pixels), train))
+        x = nn.relu(ConvNorm(64, 2, early=True, name="conv1")(x, train))
+        x = Residual(kernel=1, name="residual1")(x, train)
+        x = nn.relu(ConvNorm(128, 2, kernel=2, name="conv2")(x, train))
+        return Residual(kernel=1, name="residual2")(x, train)
+
+
+_MODULES = {"rcn": RCN, "small_cnn": SmallCNN, "patch_cnn": PatchCNN}
+_WITH_NORMS = ("conv1", "residual1", "conv2", "residual2")
+_LAST_STAGES = {"rcn": ("conv1", "conv2"), "small_cnn": _WITH_NORMS, "patch_cnn": _WITH_NORMS}
 
 
 def build(backbone: str, endpoint: str) -> nn.Module:
@@ -78,13 +100,13 @@ def build(backbone: str, endpoint: str) -> nn.Module:
 def shift(backbone: str, endpoint: str) -> float:
     """Pixels, of frames with even sides."""
     build(backbone, endpoint)
-    return {"rcn": 0.0, "small_cnn": -0.5}[backbone]
+    return {"rcn": 0.0, "small_cnn": -0.5, "patch_cnn": -0.5}[backbone]
 
 
 def last_stages(backbone: str, endpoint: str) -> tuple[str, ...]:
     """Parameter names of the last two stages."""
     build(backbone, endpoint)
-    return {"rcn": ("conv1", "conv2"), "small_cnn": ("conv1", "residual1", "conv2", "residual2")}[backbone]
+    return _LAST_STAGES[backbone]
 
 
 def pretrained_variables(backbone: str, variables: dict[str, Any]) -> dict[str, Any]:
