@@ -2,30 +2,30 @@
 
 import statistics
 import tempfile
+from collections.abc import Iterator
 
 from benchmarks.backbones import jax_alone, random_frames, side_by_side, torch_alone
-from benchmarks.measuring import Row, in_own_process, row_of, single
+from benchmarks.measuring import Row, in_own_process, in_own_processes, row_of, single
 
+# At this size `vgg16_bvlc` computes what `vgg16` does.
 SHAPES = {
     "googlenet": (8, 224, 224),
     "googlenet_bvlc": (8, 224, 224),
     "vgg16": (2, 224, 224),
-    "vgg16_bvlc": (2, 224, 224),
     "efficientnet_lite0": (32, 192, 96),
 }
 ALONE = ("googlenet", "efficientnet_lite0")
 """Those whose compile time and memory are measured too."""
 
 
-def passes(backbone: str, shape: tuple[int, int, int], runs: int) -> list[Row]:
+def passes(backbone: str, shape: tuple[int, int, int], runs: int) -> Iterator[Row]:
     """Seconds forward and in training, beside the better of PyTorch's layouts."""
-    seconds, rows = side_by_side(backbone, random_frames(*shape), runs), []
+    seconds = side_by_side(backbone, random_frames(*shape), runs)
     for which in ("forward", "training"):
         others = [times for (name, kind), times in seconds.items() if kind == which and name != "JAX"]
         reference = min(others, key=statistics.median) if others else None
         title = f"{backbone}, {shape[0]} frames of {shape[1]}x{shape[2]}: {which}"
-        rows.append(row_of(title, seconds["JAX", which], reference, goal=1.0 if others else None))
-    return rows
+        yield row_of(title, seconds["JAX", which], reference, goal=1.0 if others else None)
 
 
 def alone(backbone: str, shape: tuple[int, int, int]) -> list[Row]:
@@ -34,7 +34,8 @@ def alone(backbone: str, shape: tuple[int, int, int]) -> list[Row]:
         cold, _ = in_own_process(jax_alone, backbone, shape, cache)
         warm, peak = in_own_process(jax_alone, backbone, shape, cache)
     try:
-        theirs = min(in_own_process(torch_alone, backbone, shape, f) for f in ("contiguous_format", "channels_last"))
+        layouts = ("contiguous_format", "channels_last")
+        theirs = min(in_own_processes(*((torch_alone, backbone, shape, layout) for layout in layouts)))
     except ImportError:
         theirs = None
     return [
@@ -44,8 +45,10 @@ def alone(backbone: str, shape: tuple[int, int, int]) -> list[Row]:
     ]
 
 
-def measure(quick: bool) -> list[Row]:
+def measure(quick: bool) -> Iterator[Row]:
     """All rows of the backbones."""
     shapes = {"googlenet": (1, 64, 64)} if quick else SHAPES
-    rows = [row for name, shape in shapes.items() for row in passes(name, shape, 2 if quick else 5)]
-    return rows + ([] if quick else [row for name in ALONE for row in alone(name, SHAPES[name])])
+    for name, shape in shapes.items():
+        yield from passes(name, shape, 2 if quick else 5)
+    for name in () if quick else ALONE:
+        yield from alone(name, SHAPES[name])

@@ -80,7 +80,7 @@ def _whole_run() -> dict[str, int]:
     return programs_of_a_run(config, tracklets, tracklets, 4)
 
 
-def measure(quick: bool) -> list[Row]:
+def measure(quick: bool) -> Iterator[Row]:
     """Seconds cold and from the cache, and counts of compiled programs."""
     size = Size((3, 3), 4, 3, (6, 8), (4, 3, 5)) if quick else Size((5, 5, 5), 4, 4)
     runs, cold, warm = 1 if quick else 3, [], []
@@ -95,14 +95,12 @@ def measure(quick: bool) -> list[Row]:
     except ImportError:
         print("PyTorch is not installed: no ratio to it")
         theirs = None
-    rows = [
-        row_of("from the start of a process to its first training step, nothing compiled before", cold, theirs),
-        row_of("the same, compiled before", warm, theirs),
-    ]
+    yield row_of("from the start of a process to its first training step, nothing compiled before", cold, theirs)
+    yield row_of("the same, compiled before", warm, theirs)
     counts = in_own_process(_whole_run)
     names = {
         "training steps": "training steps compiled in a run that trains and evaluates",
         "embeddings": "embedding functions compiled in it, one a bucket of lengths",
         "programs": "programs compiled in it altogether",
     }
-    return rows + [single(names[name], count, "") for name, count in counts.items()]
+    yield from (single(names[name], count, "") for name, count in counts.items())

@@ -4,7 +4,7 @@ The frames are walkers, drawn by this project's renderer and encoded as JPEG at 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache
@@ -96,8 +96,8 @@ def fed(name: str, config: Config, tracklets: Tracklets, runs: int) -> list[Row]
     ]
 
 
-def measure(quick: bool) -> list[Row]:
+def measure(quick: bool) -> Iterator[Row]:
     """The rows of each preset."""
     tracklets = jpeg_tracklets(*((4, 3) if quick else PERSONS))
-    found = [fed(name, config, tracklets, 4 if quick else 12) for name, config in configurations(quick).items()]
-    return [row for rows in found for row in rows]
+    for name, config in configurations(quick).items():
+        yield from fed(name, config, tracklets, 4 if quick else 12)

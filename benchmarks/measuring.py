@@ -4,7 +4,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def single(name: str, value: float, unit: str, reference: float | None = None, *
     return Row(name, value, unit, value, value, reference, ratio=ratio, **others)
 
 
-def interleaved(work: Mapping[Any, Callable[[], Any]], runs: int, in_a_row: int = 2) -> Seconds:
+def interleaved(work: Mapping[Any, Callable[[], Any]], runs: int, in_a_row: int = 3) -> Seconds:
     """Wall-clock seconds of so many runs of every function, `in_a_row` of them at each of its turns.
 
     The first call of a turn is not timed: it finds cold caches and, where the system takes idle memory back, no memory,
@@ -105,6 +105,12 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """The function's result from a fresh process, so that its peak memory and its start are its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def in_own_processes(*calls: tuple[Any, ...]) -> list[Any]:
+    """The results of `(function, *arguments)`, each from a process of its own, side by side: of what is not timed."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(lambda call: in_own_process(*call), calls))
 
 
 def with_peak(function: Callable[..., Any], *arguments: Any) -> float:

@@ -5,7 +5,7 @@ As in:
     python -m benchmarks --only recurrence
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -32,8 +32,6 @@ GOALS = {"training": 0.40, "forward": 0.33, "prepared": 0.27}
 """At 20 clips of 20 frames and 5x5 kernels."""
 TABLE_II = {(3, 5, 5): 0.55, (3, 9, 1): 0.45, (3, 1, 9): 0.45}
 """The variants' kernels by layer, and the goal in training."""
-IN_A_ROW = 3
-"""Calls that are timed at a turn: more than elsewhere, since each turn has an untimed one, of seconds here."""
 
 
 def both(size: Size, passes: Sequence[str]) -> tuple[Passes, Passes | None]:
@@ -58,7 +56,7 @@ def side_by_side(size: Size, passes: Sequence[str], runs: int, beside: dict[str,
     work = {f"ours {name}": getattr(ours, name) for name in passes}
     if theirs is not None:
         work |= {f"PyTorch {name}": getattr(theirs, name) for name in passes if name != "prepared"}
-    return interleaved(work | (beside or {}), runs, IN_A_ROW)
+    return interleaved(work | (beside or {}), runs)
 
 
 def rows_of(size: Size, seconds: Seconds, goals: dict[str, float], **others: Any) -> list[Row]:
@@ -117,7 +115,7 @@ def inside_a_scan(side: int, clips: int, channels: int, frames: int, runs: int) 
         "inside": lambda: inside(kernel, images),
         "outside": lambda: [outside(kernel, x) for x in images],
     }
-    seconds = interleaved(work, runs, IN_A_ROW)
+    seconds = interleaved(work, runs)
     name = f"gradient of {frames} spatial {side}x{side} convolutions inside a scan"
     return row_of(name, seconds["inside"], seconds["outside"], against="outside", goal=3.0)
 
@@ -130,7 +128,7 @@ def formulations(size: Size, runs: int) -> Row:
         work[formulation] = our_passes(network_of(size, formulation), variables, batch).training
     ours, other = (named_leaves(work[name]()) for name in ("frequency", "spatial"))
     assert_agree(ours, other, TOLERANCE_GRADIENTS)
-    seconds = interleaved(work, runs, IN_A_ROW)
+    seconds = interleaved(work, runs)
     name = f"frequency formulation: {NAMES['training']}, {size.title}"
     return row_of(name, seconds["frequency"], seconds["spatial"], against="spatial")
 
@@ -151,7 +149,7 @@ def sweeps(quick: bool) -> list[tuple[str, float, Size]]:
     ]
 
 
-def measure(quick: bool) -> list[Row]:
+def measure(quick: bool) -> Iterator[Row]:
     """All rows of the recurrence."""
     small = dict(channels=(8, 8, 8), cube=(4, 4, 8)) if quick else {}
     clips, frames, runs, peak_size = (4, 3, 2, 64) if quick else (20, 20, 5, 2048)
@@ -159,21 +157,22 @@ def measure(quick: bool) -> list[Row]:
     product = jax.jit(jnp.matmul)
     whole = Size((5, 5, 5), clips, frames, **small)
     seconds = side_by_side(whole, tuple(NAMES), runs, {"peak": lambda: product(matrix, matrix)})
-    rows = rows_of(whole, seconds, GOALS) + share_of_peak(whole, seconds, peak_size)
+    yield from rows_of(whole, seconds, GOALS)
+    yield from share_of_peak(whole, seconds, peak_size)
     for kernels, goal in TABLE_II.items():
         variant = Size(kernels, clips, max(frames // 4, 2), **small)
         goals = {"training": goal, "forward": GOALS["forward"]}
-        rows += rows_of(variant, side_by_side(variant, ("training", "forward"), runs), goals)
+        yield from rows_of(variant, side_by_side(variant, ("training", "forward"), runs), goals)
     few = Size((5, 5, 5), 2, frames, **small)
-    rows += rows_of(few, side_by_side(few, tuple(NAMES), runs), {"training": 1.0, "forward": 1.0, "prepared": 0.40})
+    goals = {"training": 1.0, "forward": 1.0, "prepared": 0.40}
+    yield from rows_of(few, side_by_side(few, tuple(NAMES), runs), goals)
     for side in (3, 9) if quick else (1, 5, 9):
-        rows.append(inside_a_scan(side, clips, 8 if quick else 128, 4, runs))
-    for side, clips_of in ((3, 2), (3, 12), (5, 2), (5, 4)):  # `auto` takes the spatial one for 2 clips
-        rows.append(formulations(Size((side,) * 3, clips_of, 4, **small), 2 if quick else 3))
+        yield inside_a_scan(side, clips, 8 if quick else 128, 4, runs)
+    for side, clips_of in ((3, 12), (5, 2)):  # of the two `auto` takes the spatial one for 2 clips
+        yield formulations(Size((side,) * 3, clips_of, 4, **small), runs)
     measured: dict[Size, Seconds] = {}
     for curve, at, size in sweeps(quick):
         # The curves meet in one size.
         seconds = measured.get(size) or side_by_side(size, ("training",), 2)
         measured[size] = seconds
-        rows += rows_of(size, seconds, {}, curve=curve, at=float(at))
-    return rows
+        yield from rows_of(size, seconds, {}, curve=curve, at=float(at))

@@ -3,6 +3,8 @@
 Axes: `Q` probes, `G` gallery, `N = Q + G`, `E` embedding.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Float
 
@@ -50,11 +52,13 @@ def _jaccard(weights: np.ndarray, probes: int) -> np.ndarray:
     return distances
 
 
-def measure(quick: bool, block: int) -> list[Row]:
+def measure(quick: bool, block: int) -> Iterator[Row]:
     """A row against the dense way, at a size that it bears, and one at the size of MARS."""
     if quick:
-        return [measure_size(20, 180, 16, block, 2)]
-    return [measure_size(500, 3000, 256, block, 5), measure_size(1_980, 12_180, 256, block, 3, beside=False)]
+        yield measure_size(20, 180, 16, block, 2)
+        return
+    yield measure_size(500, 3000, 256, block, 5)
+    yield measure_size(1_980, 12_180, 256, block, 3, beside=False)
 
 
 def measure_size(probes: int, gallery: int, dimensions: int, block: int, runs: int, beside: bool = True) -> Row:

@@ -5,6 +5,7 @@ Both rankings must give equal scores, ties sorted stably; the loop is timed as t
 sort.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
@@ -89,7 +90,7 @@ def made_up_task(dimensions: int, size: Size) -> tuple[RetrievalTask, np.ndarray
     return task, gallery[task.probe_rows], gallery
 
 
-def measure_dimensions(dimensions: int, size: Size, block: int, runs: int) -> list[Row]:
+def measure_dimensions(dimensions: int, size: Size, block: int, runs: int) -> Iterator[Row]:
     """Seconds of the whole beside the matrix product alone, and of the ranking beside the loop."""
     task, probes, gallery = made_up_task(dimensions, size)
     distances = distance_matrix(probes, gallery, "euclidean", block)
@@ -104,24 +105,17 @@ def measure_dimensions(dimensions: int, size: Size, block: int, runs: int) -> li
         "whole": lambda: score(probes, gallery, task, "euclidean", "step", block).cmc,
     }
     seconds = interleaved(work, runs)
+    title = f"distances, ranking, CMC, mAP: {len(probes)} x {len(gallery)}, {dimensions} values"
+    yield row_of(title, seconds["whole"], seconds["product"], against="the matrix product", goal=1.3)
     loop = [timed(lambda: loop_in_torchreid_style(distances, task, "quicksort"))]
-    title = f"{len(probes)} x {len(gallery)}, {dimensions} values"
-    return [
-        row_of(
-            f"distances, ranking, CMC, mAP: {title}",
-            seconds["whole"],
-            seconds["product"],
-            against="the matrix product",
-            goal=1.3,
-        ),
-        row_of("ranking, CMC, mAP alone", seconds["ranking"], loop, against="torchreid's loop", goal=1 / 60),
-        single("memory beyond the embeddings", in_own_process(peak_beyond_embeddings, dimensions, size, block), "MB"),
-    ]
+    yield row_of("ranking, CMC, mAP alone", seconds["ranking"], loop, against="torchreid's loop", goal=1 / 60)
+    peak = in_own_process(peak_beyond_embeddings, dimensions, size, block)
+    yield single("memory beyond the embeddings", peak, "MB")
 
 
-def measure(quick: bool) -> list[Row]:
+def measure(quick: bool) -> Iterator[Row]:
     """Rows at the size of MARS, with embeddings as long as the paper's; and of re-ranking."""
-    if quick:
-        return measure_dimensions(16, Size(300, 50, 20), 16, 2) + reranking.measure(True, 16)
-    block = EvaluateConfig().probe_block
-    return measure_dimensions(12_544, Size(12_180, 1_980, 634), block, 5) + reranking.measure(False, block)
+    block = 16 if quick else EvaluateConfig().probe_block
+    whole = (16, Size(300, 50, 20), block, 2) if quick else (12_544, Size(12_180, 1_980, 634), block, 5)
+    yield from measure_dimensions(*whole)
+    yield from reranking.measure(quick, block)

@@ -1,13 +1,13 @@
 """A whole training step on cached features, Eq. 9 and RMSProp included, and the memory of a process that takes it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 from benchmarks.heads import better_layout, network_of, torch_model
-from benchmarks.measuring import Row, in_own_process, interleaved, row_of, single, with_peak
+from benchmarks.measuring import Row, in_own_processes, interleaved, row_of, single, with_peak
 from benchmarks.sizes import Size, batch_of
 from reid_jax import network as networks
 from reid_jax import train
@@ -55,7 +55,7 @@ def _two_steps(make: Callable[..., Callable[[], Any]], *arguments: Any) -> None:
         jax.block_until_ready(step())
 
 
-def measure(quick: bool) -> list[Row]:
+def measure(quick: bool) -> Iterator[Row]:
     """Seconds of a step, and peak memory of a process that does nothing else."""
     size = Size((3, 3), 4, 3, (6, 8), (4, 3, 5)) if quick else Size((5, 5, 5), 20, 20)
     work = {"ours": our_step(size)}
@@ -68,7 +68,9 @@ def measure(quick: bool) -> list[Row]:
     if "PyTorch" in work:
         np.testing.assert_allclose(first["ours"], first["PyTorch"], rtol=1e-3)
     seconds = interleaved(work, 2 if quick else 5)
-    rows = [row_of(f"training step: {size.title}", seconds["ours"], seconds.get("PyTorch"), goal=0.45)]
-    ours = in_own_process(with_peak, _two_steps, our_step, size)
-    theirs = in_own_process(with_peak, _two_steps, torch_step, size, layout) if "PyTorch" in work else None
-    return [*rows, single("peak memory of two steps", ours, "MB", theirs, goal=1.3 if theirs else None)]
+    yield row_of(f"training step: {size.title}", seconds["ours"], seconds.get("PyTorch"), goal=0.45)
+    peaks = [(with_peak, _two_steps, our_step, size)]
+    if "PyTorch" in work:
+        peaks.append((with_peak, _two_steps, torch_step, size, layout))
+    ours, theirs = [*in_own_processes(*peaks), None][:2]
+    yield single("peak memory of two steps", ours, "MB", theirs, goal=1.3 if theirs else None)
