@@ -73,15 +73,14 @@ def _prepare(
     c: Scalar | None,
 ) -> Prepared:
     """Both sides and an offset, such that one matrix product gives a block of keys."""
-    if distance == "similarity":
-        if v is None or c is None:
-            raise ValueError("the distance `similarity` needs v and c of Eq. 8")
-        v, c = jnp.asarray(v, jnp.float32), jnp.asarray(c, jnp.float32)
-        return jnp.asarray(probes, jnp.float32) * v, jnp.asarray(gallery, jnp.float32), c
+    if distance == "euclidean":
+        return _centred(probes, gallery)
+    probes, gallery = jnp.asarray(probes, jnp.float32), jnp.asarray(gallery, jnp.float32)
     if distance == "cosine":
-        sides = (jnp.asarray(probes, jnp.float32), "probe"), (jnp.asarray(gallery, jnp.float32), "gallery")
-        probes, gallery = (unit_rows(side, name) for side, name in sides)
-    return _centred(probes, gallery)
+        return _centred(unit_rows(probes, "probe"), unit_rows(gallery, "gallery"))
+    if v is None or c is None:
+        raise ValueError("the distance `similarity` needs v and c of Eq. 8")
+    return probes * jnp.asarray(v, jnp.float32), gallery, jnp.asarray(c, jnp.float32)
 
 
 def _centred(probes: Float[Embeddings, "Q E"], gallery: Float[Embeddings, "G E"]) -> Prepared:
@@ -101,17 +100,12 @@ def _less(side: Float[Embeddings, "N E"], mean: Float[Embeddings, "E"]) -> Float
     An array of the host's goes through it once: into memory that XLA's CPU backend takes for its own as it lies.
     """
     if not isinstance(side, np.ndarray):
-        return _subtract(side, mean)
+        return jnp.asarray(side, jnp.float32) - mean
     room = np.empty(side.size + ALIGNMENT // 4, np.float32)
     first = -room.ctypes.data % ALIGNMENT // 4
     result = room[first : first + side.size].reshape(side.shape)
     np.subtract(side, mean, out=result, casting="same_kind")
     return jax.device_put(result, may_alias=True)
-
-
-@jax.jit
-def _subtract(side: Float[Array, "N E"], mean: Float[Array, "E"]) -> Float[Array, "N E"]:
-    return side.astype(jnp.float32) - mean
 
 
 @jax.jit

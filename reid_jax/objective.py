@@ -1,6 +1,6 @@
 """What training minimises: Eq. 9 of a mini-batch of pairs, and the losses that a setting puts beside it.
 
-Axes: `B` pairs, `N` clips, `E` embedding.
+Axes: `B` pairs, `N` clips, `P` train persons, `E` embedding.
 """
 
 from functools import partial
@@ -38,34 +38,29 @@ def batch_loss(network: Network, variables: Parameters, batch: Batch, key: Array
         }[config.loss.pairs]()
     penalties = jax.vmap(jax.vmap(attention.location_penalty))(encodings.locations, batch["mask"])
     loss = losses.siamese_loss(pair_term, penalties.reshape(-1), config.loss.penalty)
-    beside = _losses_beside(config.loss, head, compared, classified, batch["person"])
+    scores = _identity_scores(config.loss, head, classified)
+    beside = _losses_beside(config.loss, head, compared, scores, batch["person"])
     loss = loss + sum(weight * term for weight, term in beside.values())
     metrics = {
         "loss": loss,
         "pair_loss": pair_term,
         "penalty": penalties.mean(),
-        **_told_right(config.loss, head, logits, classified, batch),
+        **_told_right(config.loss, logits, scores, batch),
         **{name: term for name, (_, term) in beside.items()},
     }
     return loss, (metrics, {"batch_stats": statistics, **neck})
 
 
 def _told_right(
-    config: LossConfig,
-    head: Parameters,
-    logits: Float[Array, "B"],
-    classified: Float[Array, "B 2 E"],
-    batch: Batch,
+    config: LossConfig, logits: Float[Array, "B"], scores: Float[Array, "N P"] | None, batch: Batch
 ) -> Metrics:
     """`accuracy`, the share of pairs whose similarity says what they are, and `identified`, that of clips whose person
     is known again: each where a loss trains it."""
     found = {}
     if config.pairs in ("cross", "drawn"):
         found["accuracy"] = jnp.mean((logits > 0) == batch["same"])
-    if is_on(config.identity):
-        persons = batch["person"].reshape(-1)
-        scores = identity.logits(head["identity"], classified.reshape(persons.size, -1), config.classifier)
-        found["identified"] = jnp.mean(scores.argmax(1) == persons)
+    if scores is not None:
+        found["identified"] = jnp.mean(scores.argmax(1) == batch["person"].reshape(-1))
     return found
 
 
@@ -81,20 +76,28 @@ def _behind_neck(
     return compared.reshape(embeddings.shape), behind.reshape(embeddings.shape), {"neck": statistics}
 
 
+def _identity_scores(
+    config: LossConfig, head: Parameters, classified: Float[Array, "B 2 E"]
+) -> Float[Array, "N P"] | None:
+    """Every train person's logit for every clip; None where identities are not trained."""
+    if not is_on(config.identity):
+        return None
+    return identity.logits(head["identity"], classified.reshape(-1, classified.shape[-1]), config.classifier)
+
+
 def _losses_beside(
     config: LossConfig,
     head: Parameters,
     compared: Float[Array, "B 2 E"],
-    classified: Float[Array, "B 2 E"],
+    scores: Float[Array, "N P"] | None,
     person: Int[Array, "B 2"],
 ) -> dict[str, tuple[Number, Array]]:
     """The losses beside Eq. 9, each with its weight."""
     persons, terms = person.reshape(-1), {}
-    if is_on(config.identity):
-        logits = identity.logits(head["identity"], classified.reshape(persons.size, -1), config.classifier)
+    if scores is not None:
         if config.classifier == "cosine":
-            logits = identity.lowered(logits, persons, head["identity"]["scale"], config.identity_margin)
-        terms["identity_loss"] = config.identity, losses.identity_loss(logits, persons, config.smoothing)
+            scores = identity.lowered(scores, persons, head["identity"]["scale"], config.identity_margin)
+        terms["identity_loss"] = config.identity, losses.identity_loss(scores, persons, config.smoothing)
     if is_on(config.triplet):
         clips = compared.reshape(persons.size, -1)
         terms["triplet_loss"] = config.triplet, losses.triplet_loss(clips, persons, config.margin)
