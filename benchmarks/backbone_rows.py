@@ -4,8 +4,8 @@ import statistics
 import tempfile
 from collections.abc import Iterator
 
-from benchmarks.backbones import jax_alone, random_frames, side_by_side, torch_alone
-from benchmarks.measuring import Row, in_own_process, in_own_processes, row_of, single
+from benchmarks.backbones import jax_alone, random_frames, side_by_side, torch_peak
+from benchmarks.measuring import Row, in_own_process, row_of, single
 
 # At this size `vgg16_bvlc` computes what `vgg16` does.
 SHAPES = {
@@ -34,8 +34,7 @@ def alone(backbone: str, shape: tuple[int, int, int]) -> list[Row]:
         cold, _ = in_own_process(jax_alone, backbone, shape, cache)
         warm, peak = in_own_process(jax_alone, backbone, shape, cache)
     try:
-        layouts = ("contiguous_format", "channels_last")
-        theirs = min(in_own_processes(*((torch_alone, backbone, shape, layout) for layout in layouts)))
+        theirs = torch_peak(backbone, shape)
     except ImportError:
         theirs = None
     return [

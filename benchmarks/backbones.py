@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from benchmarks.measuring import in_own_process, interleaved, peak_memory
+from benchmarks.measuring import in_own_process, in_own_processes, interleaved, peak_memory
 from reid_jax import backbones
 from reid_jax.config import BackboneConfig, BackboneName
 
@@ -110,6 +110,11 @@ def torch_alone(backbone: str, shape: tuple[int, int, int], layout: str) -> floa
     return peak_memory()
 
 
+def torch_peak(backbone: str, shape: tuple[int, int, int]) -> float:
+    """The same of the layout that needs less, each in a process of its own."""
+    return min(in_own_processes(*((torch_alone, backbone, shape, layout) for layout in _LAYOUTS)))
+
+
 def report(backbone: str, shape: tuple[int, int, int], runs: int) -> None:
     """Prints one backbone's figures."""
     seconds = side_by_side(backbone, random_frames(*shape), runs)
@@ -127,7 +132,7 @@ def report(backbone: str, shape: tuple[int, int, int], runs: int) -> None:
         cached, peak = in_own_process(jax_alone, backbone, shape, cache)
     line = f"{backbone:18} training  compiled in {cold:.1f} s, from the cache {cached:.1f} s; peak {peak:.0f} MB"
     if len(seconds) > 2:
-        line += f", PyTorch {min(in_own_process(torch_alone, backbone, shape, layout) for layout in _LAYOUTS):.0f} MB"
+        line += f", PyTorch {torch_peak(backbone, shape):.0f} MB"
     print(line, flush=True)
 
 

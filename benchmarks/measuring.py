@@ -14,6 +14,9 @@ import numpy as np
 
 Seconds = dict[Any, list[float]]
 
+IN_A_ROW = 3
+"""Calls that are timed at a turn: each turn has an untimed one too, which may take seconds."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -64,17 +67,17 @@ def single(name: str, value: float, unit: str, reference: float | None = None, *
     return Row(name, value, unit, value, value, reference, ratio=ratio, **others)
 
 
-def interleaved(work: Mapping[Any, Callable[[], Any]], runs: int, in_a_row: int = 3) -> Seconds:
-    """Wall-clock seconds of so many runs of every function, `in_a_row` of them at each of its turns.
+def interleaved(work: Mapping[Any, Callable[[], Any]], runs: int) -> Seconds:
+    """Wall-clock seconds of so many runs of every function, `IN_A_ROW` of them at each of its turns.
 
     The first call of a turn is not timed: it finds cold caches and, where the system takes idle memory back, no memory,
     which a step that follows another one never does.
     """
     seconds: Seconds = {name: [] for name in work}
-    for done in range(0, runs, in_a_row):
+    for done in range(0, runs, IN_A_ROW):
         for name, function in work.items():
             jax.block_until_ready(function())
-            seconds[name] += [timed(function) for _ in range(min(in_a_row, runs - done))]
+            seconds[name] += [timed(function) for _ in range(min(IN_A_ROW, runs - done))]
     return seconds
 
 

@@ -69,8 +69,6 @@ def measure(quick: bool) -> Iterator[Row]:
         np.testing.assert_allclose(first["ours"], first["PyTorch"], rtol=1e-3)
     seconds = interleaved(work, 2 if quick else 5)
     yield row_of(f"training step: {size.title}", seconds["ours"], seconds.get("PyTorch"), goal=0.45)
-    peaks = [(with_peak, _two_steps, our_step, size)]
-    if "PyTorch" in work:
-        peaks.append((with_peak, _two_steps, torch_step, size, layout))
-    ours, theirs = [*in_own_processes(*peaks), None][:2]
-    yield single("peak memory of two steps", ours, "MB", theirs, goal=1.3 if theirs else None)
+    steps = [(our_step, size), *([(torch_step, size, layout)] if "PyTorch" in work else [])]
+    ours, *theirs = in_own_processes(*((with_peak, _two_steps, *step) for step in steps))
+    yield single("peak memory of two steps", ours, "MB", *theirs, goal=1.3 if theirs else None)
