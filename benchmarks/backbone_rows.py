@@ -1,11 +1,10 @@
 """The rows of `benchmarks.backbones`: frames a second by backbone and pass, compile time and memory."""
 
 import statistics
-import tempfile
 from collections.abc import Iterator
 
-from benchmarks.backbones import jax_alone, random_frames, side_by_side, torch_peak
-from benchmarks.measuring import Row, in_own_process, row_of, single
+from benchmarks.backbones import compilation, random_frames, side_by_side, torch_peak
+from benchmarks.measuring import Row, row_of, single
 
 # At this size `vgg16_bvlc` computes what `vgg16` does.
 SHAPES = {
@@ -30,9 +29,7 @@ def passes(backbone: str, shape: tuple[int, int, int], runs: int) -> Iterator[Ro
 
 def alone(backbone: str, shape: tuple[int, int, int]) -> list[Row]:
     """The training pass in processes of its own: compilation, cold and from the cache, and peak memory."""
-    with tempfile.TemporaryDirectory() as cache:
-        cold, _ = in_own_process(jax_alone, backbone, shape, cache)
-        warm, peak = in_own_process(jax_alone, backbone, shape, cache)
+    cold, warm, peak = compilation(backbone, shape)
     try:
         theirs = torch_peak(backbone, shape)
     except ImportError:

@@ -19,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from benchmarks.heads import LAYOUTS
 from benchmarks.measuring import in_own_process, in_own_processes, interleaved, peak_memory
 from reid_jax import backbones
 from reid_jax.config import BackboneConfig, BackboneName
 
 _WITHOUT_REFERENCE = ("rcn", "small_cnn", "patch_cnn")
-_LAYOUTS = ("contiguous_format", "channels_last")
 
 
 def random_frames(batch: int, height: int, width: int) -> np.ndarray:
@@ -74,7 +74,7 @@ def side_by_side(backbone: str, frames: np.ndarray, runs: int) -> dict[tuple[str
     cube = np.asarray(forward(variables, frames))
     work = {("JAX", "forward"): lambda: forward(variables, frames)}
     work["JAX", "training"] = lambda: training(variables, frames)
-    for layout in _LAYOUTS if backbone not in _WITHOUT_REFERENCE else ():
+    for layout in LAYOUTS if backbone not in _WITHOUT_REFERENCE else ():
         try:
             passes = torch_passes(backbone, variables, frames, layout)
         except ImportError:
@@ -100,6 +100,13 @@ def jax_alone(backbone: str, shape: tuple[int, int, int], cache: str) -> tuple[f
     return seconds, peak_memory()
 
 
+def compilation(backbone: str, shape: tuple[int, int, int]) -> tuple[float, float, float]:
+    """Seconds to compile the training pass, cold and from the cache, and its peak memory in MB."""
+    with tempfile.TemporaryDirectory() as cache:
+        cold, _ = in_own_process(jax_alone, backbone, shape, cache)
+        return cold, *in_own_process(jax_alone, backbone, shape, cache)
+
+
 def torch_alone(backbone: str, shape: tuple[int, int, int], layout: str) -> float:
     """Peak memory in MB of PyTorch's training pass."""
     shapes = jax.eval_shape(lambda: jax_passes(backbone)[2])
@@ -112,7 +119,7 @@ def torch_alone(backbone: str, shape: tuple[int, int, int], layout: str) -> floa
 
 def torch_peak(backbone: str, shape: tuple[int, int, int]) -> float:
     """The same of the layout that needs less, each in a process of its own."""
-    return min(in_own_processes(*((torch_alone, backbone, shape, layout) for layout in _LAYOUTS)))
+    return min(in_own_processes(*((torch_alone, backbone, shape, layout) for layout in LAYOUTS)))
 
 
 def report(backbone: str, shape: tuple[int, int, int], runs: int) -> None:
@@ -127,9 +134,7 @@ def report(backbone: str, shape: tuple[int, int, int], runs: int) -> None:
             layout = min(theirs, key=theirs.get)
             line += f", PyTorch {shape[0] / theirs[layout]:7.1f} ({layout}): {ours / theirs[layout]:.2f} x its time"
         print(line, flush=True)
-    with tempfile.TemporaryDirectory() as cache:
-        cold, _ = in_own_process(jax_alone, backbone, shape, cache)
-        cached, peak = in_own_process(jax_alone, backbone, shape, cache)
+    cold, cached, peak = compilation(backbone, shape)
     line = f"{backbone:18} training  compiled in {cold:.1f} s, from the cache {cached:.1f} s; peak {peak:.0f} MB"
     if len(seconds) > 2:
         line += f", PyTorch {torch_peak(backbone, shape):.0f} MB"
