@@ -19,8 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from benchmarks.heads import LAYOUTS
-from benchmarks.measuring import in_own_process, in_own_processes, interleaved, peak_memory
+from benchmarks.measuring import LAYOUTS, in_own_process, in_own_processes, interleaved, peak_memory
 from reid_jax import backbones
 from reid_jax.config import BackboneConfig, BackboneName
 

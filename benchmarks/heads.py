@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from benchmarks.measuring import assert_agree, interleaved
+from benchmarks.measuring import LAYOUTS, assert_agree, interleaved
 from benchmarks.sizes import Size
 from reid_jax import backbones, objective
 from reid_jax import network as networks
@@ -18,8 +18,6 @@ from reid_jax.precision import in_its_precision
 
 NAMES = {"training": "forward and backward", "forward": "forward", "prepared": "forward, kernels prepared before"}
 """The passes."""
-LAYOUTS = ("contiguous_format", "channels_last")
-"""PyTorch's."""
 TOLERANCE_OUTPUTS, TOLERANCE_GRADIENTS = 1e-4, 1e-2
 """Between the implementations, as shares of each array's length.
 

@@ -16,6 +16,8 @@ Seconds = dict[Any, list[float]]
 
 IN_A_ROW = 3
 """Calls that are timed at a turn: each turn has an untimed one too, which may take seconds."""
+LAYOUTS = ("contiguous_format", "channels_last")
+"""PyTorch's memory layouts, of which the better one counts."""
 
 
 @dataclass(frozen=True)
