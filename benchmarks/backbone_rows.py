@@ -1,9 +1,8 @@
 """The rows of `benchmarks.backbones`: frames a second by backbone and pass, compile time and memory."""
 
-import statistics
 from collections.abc import Iterator
 
-from benchmarks.backbones import compilation, random_frames, side_by_side, torch_peak
+from benchmarks.backbones import better_layout, compilation, random_frames, side_by_side, torch_peak
 from benchmarks.measuring import Row, row_of, single
 
 # At this size `vgg16_bvlc` computes what `vgg16` does.
@@ -21,10 +20,10 @@ def passes(backbone: str, shape: tuple[int, int, int], runs: int) -> Iterator[Ro
     """Seconds forward and in training, beside the better of PyTorch's layouts."""
     seconds = side_by_side(backbone, random_frames(*shape), runs)
     for which in ("forward", "training"):
-        others = [times for (name, kind), times in seconds.items() if kind == which and name != "JAX"]
-        reference = min(others, key=statistics.median) if others else None
+        better = better_layout(seconds, which)
+        reference = better[1] if better else None
         title = f"{backbone}, {shape[0]} frames of {shape[1]}x{shape[2]}: {which}"
-        yield row_of(title, seconds["JAX", which], reference, goal=1.0 if others else None)
+        yield row_of(title, seconds["JAX", which], reference, goal=1.0 if better else None)
 
 
 def alone(backbone: str, shape: tuple[int, int, int]) -> list[Row]:

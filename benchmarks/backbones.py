@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from benchmarks.measuring import LAYOUTS, in_own_process, in_own_processes, interleaved, peak_memory
+from benchmarks.measuring import LAYOUTS, Seconds, in_own_process, in_own_processes, interleaved, peak_memory
 from reid_jax import backbones
 from reid_jax.config import BackboneConfig, BackboneName
 
@@ -67,7 +67,7 @@ def torch_passes(backbone: str, variables: Any, frames: np.ndarray, layout: str)
     return forward, training
 
 
-def side_by_side(backbone: str, frames: np.ndarray, runs: int) -> dict[tuple[str, str], list[float]]:
+def side_by_side(backbone: str, frames: np.ndarray, runs: int) -> Seconds:
     """Seconds of each run by (implementation, pass); the cubes are asserted to agree."""
     forward, training, variables = jax_passes(backbone)
     cube = np.asarray(forward(variables, frames))
@@ -83,6 +83,12 @@ def side_by_side(backbone: str, frames: np.ndarray, runs: int) -> dict[tuple[str
         np.testing.assert_allclose(cube, theirs, rtol=1e-3, atol=1e-4 * np.abs(theirs).max())
         work[layout, "forward"], work[layout, "training"] = passes
     return interleaved(work, runs)
+
+
+def better_layout(seconds: Seconds, which: str) -> tuple[str, list[float]] | None:
+    """PyTorch's layout whose median is the smaller one in this pass, and its seconds; None without PyTorch."""
+    others = {layout: times for (layout, name), times in seconds.items() if name == which and layout != "JAX"}
+    return min(others.items(), key=lambda item: statistics.median(item[1]), default=None)
 
 
 def jax_alone(backbone: str, shape: tuple[int, int, int], cache: str) -> tuple[float, float]:
@@ -124,14 +130,13 @@ def torch_peak(backbone: str, shape: tuple[int, int, int]) -> float:
 def report(backbone: str, shape: tuple[int, int, int], runs: int) -> None:
     """Prints one backbone's figures."""
     seconds = side_by_side(backbone, random_frames(*shape), runs)
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
     for name in ("forward", "training"):
-        ours, times = medians["JAX", name], seconds["JAX", name]
-        theirs = {layout: median for (layout, which), median in medians.items() if which == name and layout != "JAX"}
+        times = seconds["JAX", name]
+        ours = statistics.median(times)
         line = f"{backbone:18} {name:9} {shape[0] / ours:7.1f} frames/s ({min(times):.3f} to {max(times):.3f} s)"
-        if theirs:
-            layout = min(theirs, key=theirs.get)
-            line += f", PyTorch {shape[0] / theirs[layout]:7.1f} ({layout}): {ours / theirs[layout]:.2f} x its time"
+        if better := better_layout(seconds, name):
+            layout, theirs = better[0], statistics.median(better[1])
+            line += f", PyTorch {shape[0] / theirs:7.1f} ({layout}): {ours / theirs:.2f} x its time"
         print(line, flush=True)
     cold, cached, peak = compilation(backbone, shape)
     line = f"{backbone:18} training  compiled in {cold:.1f} s, from the cache {cached:.1f} s; peak {peak:.0f} MB"

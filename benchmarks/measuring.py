@@ -69,17 +69,24 @@ def single(name: str, value: float, unit: str, reference: float | None = None, *
     return Row(name, value, unit, value, value, reference, ratio=ratio, **others)
 
 
-def interleaved(work: Mapping[Any, Callable[[], Any]], runs: int) -> Seconds:
+def interleaved(
+    work: Mapping[Any, Callable[[], Any]], runs: int, check: Callable[[Mapping[Any, Any]], None] | None = None
+) -> Seconds:
     """Wall-clock seconds of so many runs of every function, `IN_A_ROW` of them at each of its turns.
 
     The first call of a turn is not timed: it finds cold caches and, where the system takes idle memory back, no memory,
-    which a step that follows another one never does.
+    which a step that follows another one never does. What the very first calls return is given to `check`, which raises
+    AssertionError where they disagree.
     """
     seconds: Seconds = {name: [] for name in work}
+    first = {}
     for done in range(0, runs, IN_A_ROW):
         for name, function in work.items():
-            jax.block_until_ready(function())
+            result = jax.block_until_ready(function())
+            first.setdefault(name, result)
             seconds[name] += [timed(function) for _ in range(min(IN_A_ROW, runs - done))]
+        if done == 0 and check is not None:
+            check(first)
     return seconds
 
 

@@ -5,7 +5,7 @@ As in:
     python -m benchmarks --only recurrence
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,6 @@ import numpy as np
 from benchmarks.heads import (
     NAMES,
     TOLERANCE_GRADIENTS,
-    Passes,
     assert_same,
     better_layout,
     network_of,
@@ -34,29 +33,28 @@ TABLE_II = {(3, 5, 5): 0.55, (3, 9, 1): 0.45, (3, 1, 9): 0.45}
 """The variants' kernels by layer, and the goal in training."""
 
 
-def both(size: Size, passes: Sequence[str]) -> tuple[Passes, Passes | None]:
-    """Ours and PyTorch's (None where it is not installed), of which the named ones were asserted to agree."""
+def side_by_side(size: Size, passes: Sequence[str], runs: int, beside: dict[str, Callable] | None = None) -> Seconds:
+    """Seconds by `ours NAME` and `PyTorch NAME` for each pass, and of what is measured in the same turns.
+
+    PyTorch's, where it is installed, are asserted to agree.
+    """
+    print(f"  {size.title}", flush=True)
     network, batch = network_of(size), batch_of(size)
     variables = networks.initialise(network, jax.random.key(0))
     ours = our_passes(network, variables, batch)
+    work = {f"ours {name}": getattr(ours, name) for name in passes} | (beside or {})
     try:
-        import torch  # noqa: F401
+        theirs, model = torch_passes(network, variables, batch, better_layout(network, variables, batch))
     except ImportError:
         print("PyTorch is not installed: no ratio to it")
-        return ours, None
-    theirs, model = torch_passes(network, variables, batch, better_layout(network, variables, batch))
-    assert_same(ours, theirs, model, passes)
-    return ours, theirs
+        return interleaved(work, runs)
+    work |= {f"PyTorch {name}": getattr(theirs, name) for name in passes if name != "prepared"}
 
+    def check(found: Mapping[str, Any]) -> None:
+        of = {whose: {name: found.get(f"{whose} {name}") for name in passes} for whose in ("ours", "PyTorch")}
+        assert_same(of["ours"], of["PyTorch"], model)
 
-def side_by_side(size: Size, passes: Sequence[str], runs: int, beside: dict[str, Callable] | None = None) -> Seconds:
-    """Seconds by `ours NAME` and `PyTorch NAME` for each pass, and of what is measured in the same turns."""
-    print(f"  {size.title}", flush=True)
-    ours, theirs = both(size, passes)
-    work = {f"ours {name}": getattr(ours, name) for name in passes}
-    if theirs is not None:
-        work |= {f"PyTorch {name}": getattr(theirs, name) for name in passes if name != "prepared"}
-    return interleaved(work | (beside or {}), runs)
+    return interleaved(work, runs, check)
 
 
 def rows_of(size: Size, seconds: Seconds, goals: dict[str, float], **others: Any) -> list[Row]:
@@ -126,9 +124,11 @@ def formulations(size: Size, runs: int) -> Row:
     variables = networks.initialise(network_of(size), jax.random.key(0))
     for formulation in ("frequency", "spatial"):
         work[formulation] = our_passes(network_of(size, formulation), variables, batch).training
-    ours, other = (named_leaves(work[name]()) for name in ("frequency", "spatial"))
-    assert_agree(ours, other, TOLERANCE_GRADIENTS)
-    seconds = interleaved(work, runs)
+
+    def check(found: Mapping[str, Any]) -> None:
+        assert_agree(*(named_leaves(found[name]) for name in ("frequency", "spatial")), TOLERANCE_GRADIENTS)
+
+    seconds = interleaved(work, runs, check)
     name = f"frequency formulation: {NAMES['training']}, {size.title}"
     return row_of(name, seconds["frequency"], seconds["spatial"], against="spatial")
 

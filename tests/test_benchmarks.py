@@ -9,7 +9,16 @@ import pytest
 from tiny_runs import tiny_config, tiny_splits
 
 from benchmarks import __main__ as program
-from benchmarks import accelerator, accelerator_backbone, accelerator_head, accelerator_step, heads, report, sizes
+from benchmarks import (
+    accelerator,
+    accelerator_backbone,
+    accelerator_head,
+    accelerator_step,
+    heads,
+    measuring,
+    report,
+    sizes,
+)
 from benchmarks import compile as compiling
 from benchmarks.measuring import Row, assert_agree, row_of, single
 from benchmarks.parts import Part, parts_here
@@ -52,13 +61,33 @@ def test_both_implementations_agree_and_a_changed_parameter_does_not():
     pytest.importorskip("torch", reason="PyTorch is the reference")
     network, batch = heads.network_of(TINY), sizes.batch_of(TINY)
     variables = networks.initialise(network, jax.random.key(0))
-    ours = heads.our_passes(network, variables, batch)
+    passes = heads.our_passes(network, variables, batch)
+    ours = {name: getattr(passes, name)() for name in heads.NAMES}
     for layout in ("contiguous_format", "channels_last"):
         theirs, model = heads.torch_passes(network, variables, batch, layout)
-        heads.assert_same(ours, theirs, model)
+        heads.assert_same(ours, _returned(theirs), model)
     model.cells[1].candidate.weight.data *= 1.02
-    with pytest.raises(AssertionError):
-        heads.assert_same(ours, theirs, model)
+    changed = _returned(theirs)
+    for name in heads.NAMES:
+        with pytest.raises(AssertionError):
+            heads.assert_same({name: ours[name]}, changed, model)
+
+
+def _returned(passes):
+    return {"training": passes.training(), "forward": passes.forward()}
+
+
+def test_what_disagrees_in_its_first_calls_is_not_timed_to_the_end():
+    calls = []
+
+    def check(found):
+        assert found["one"] == found["other"], "they disagree"
+
+    with pytest.raises(AssertionError, match="disagree"):
+        measuring.interleaved({"one": lambda: calls.append(0) or 1, "other": lambda: 2}, 5, check)
+    assert len(calls) == 1 + measuring.IN_A_ROW
+    seconds = measuring.interleaved({"one": lambda: 1, "other": lambda: 1}, 5, check)
+    assert all(len(times) == 5 for times in seconds.values())
 
 
 def test_the_reference_has_the_masks_of_padded_clips():
