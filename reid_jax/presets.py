@@ -79,7 +79,10 @@ def _common(dataset: DatasetName) -> Config:
 
 
 def _default(dataset: DatasetName) -> Config:
-    """Real pedestrians: told persons too, and both states and attended features stand for a clip."""
+    """Real pedestrians: told persons too, and both states and attended features stand for a clip.
+
+    A tracklet's embedding is a mean of unit vectors, shorter the less its clips agree: cosine distances leave that out.
+    """
     base = _common(dataset)
     if dataset == "walkers":
         return base
@@ -87,15 +90,12 @@ def _default(dataset: DatasetName) -> Config:
         base,
         attention=AttentionConfig(represent="both"),
         loss=LossConfig(penalty=0.01, identity=1.0, triplet=1.0),
-        evaluate=replace(base.evaluate, clip_frames=2),
+        evaluate=replace(base.evaluate, clip_frames=2, distance="cosine"),
     )
 
 
 def _strong(dataset: DatasetName) -> Config:
-    """The default with what a longer training bears: erasing, frames far apart, averaged weights (docs/recipe.md).
-
-    A tracklet's embedding is a mean of unit vectors, shorter the less its clips agree: cosine distances leave that out.
-    """
+    """The default with what a longer training bears: erasing, frames far apart, averaged weights (docs/recipe.md)."""
     base = _default(dataset)
     return replace(
         base,
