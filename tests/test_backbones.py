@@ -113,7 +113,11 @@ SHIFTED = [
 
 @pytest.mark.parametrize(
     ("backbone", "endpoint", "cell"),
-    [("small_cnn", "last", 8), ("patch_cnn", "last", 8), ("efficientnet_lite0", "stride8", 8)],
+    [
+        ("small_cnn", "last", 8),
+        ("patch_cnn", "last", 8),
+        pytest.param("efficientnet_lite0", "stride8", 8, marks=pytest.mark.slow),
+    ],
 )
 def test_what_a_cell_sees_is_centred_where_it_is_said_to_be(backbone, endpoint, cell):
     """With kernels that average, the gradient of a feature is spread over what it sees."""

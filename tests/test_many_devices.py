@@ -102,6 +102,7 @@ def test_eight_devices_train_and_evaluate_as_one(alone, tmp_path):
     assert_same_run(tmp_path / "eight", alone / "whole")
 
 
+@pytest.mark.slow
 def test_runs_trained_together_are_spread_over_the_devices(alone, tmp_path):
     text = finish(start(2, 2, "together", f"{tmp_path}=4"))[0]
     assert "2 devices, 1 processes" in text

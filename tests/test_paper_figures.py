@@ -222,6 +222,7 @@ def test_figure_5b_puts_a_steps_losses_and_its_held_out_map_on_one_line(tmp_path
     assert figure5b.make([tmp_path / "run"]).rows == (("run", 4, "0.250", 50.0, 30.0),)
 
 
+@pytest.mark.slow
 def test_figure_5a_trains_and_measures_on_held_out_persons(tmp_path, monkeypatch):
     monkeypatch.setattr(many_runs, "load", lambda data: tiny_splits())
     monkeypatch.setattr(figure5a, "SHARE", 0.5)

@@ -160,6 +160,7 @@ def test_table_ii_is_what_is_trained():
             assert run.config.backbone.backbone == ("vgg16" if "VGG" in name or "_V" in name else "googlenet")
 
 
+@pytest.mark.slow
 def test_table_iii_trains_its_rows_once(tmp_path, monkeypatch):
     monkeypatch.setattr(many_runs, "load", lambda data: tiny_splits())
     chosen = {name: table3.ROWS[name] for name in (published.VGG_FC, published.GOOGLENET_FC, published.MUTED)}

@@ -136,6 +136,7 @@ def program(tmp_path, monkeypatch, capfd):
     return Program(tmp_path / "sweep", monkeypatch, capfd)
 
 
+@pytest.mark.slow
 def test_shards_skip_what_is_finished_and_the_whole_is_compared(program):
     # Another distance is another run but the same compiled programs.
     flags = ("--vary", "distance=euclidean,cosine", "--seeds", "0", "1")

@@ -87,6 +87,7 @@ def test_together_they_leave_what_each_leaves_alone_with_one_compilation(alone, 
     assert loaded.config == DIFFERENT[1] and variables["head"]["selection"].dtype == np.float32
 
 
+@pytest.mark.slow
 def test_runs_that_stopped_at_different_steps_end_as_if_they_never_did(alone, tmp_path):
     for number, steps in ((0, 2), (1, 4)):
         fit(change(DIFFERENT[number], dict(steps=steps, decay="none")), tmp_path / str(number))
@@ -137,6 +138,7 @@ def test_every_preset_can_be_trained_with_another_seed_split_and_rate():
         assert trials.common(config) == trials.common(other)
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_its_runs_in_groups(tmp_path, capsys, monkeypatch):
     given_back = []
     monkeypatch.setattr(jax, "clear_caches", lambda: given_back.append(True))

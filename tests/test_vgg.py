@@ -69,6 +69,7 @@ def test_an_odd_last_row_is_left_out_or_taken_in():
 
 
 @pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.slow
 def test_equals_torchvision_in_outputs_and_gradients(variables):
     torch = torch_with_networks()
     pixels = random_pixels(2, 64, 36)
