@@ -53,7 +53,7 @@ data: $(VENV)/.run  ## prepare DATASET and print its counts
 test: $(VENV)/.dev  ## the tests
 	$(RUN) -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0 $(ARGS)
 
-test-slow: $(VENV)/.dev  ## the tests that take minutes each
+test-slow: $(VENV)/.dev  ## the tests that take half a minute or longer each
 	$(RUN) -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff: style and formatting
