@@ -79,14 +79,18 @@ def interleaved(
     AssertionError where they disagree.
     """
     seconds: Seconds = {name: [] for name in work}
-    first = {}
+    first: dict[Any, Any] = {}
     for done in range(0, runs, IN_A_ROW):
         for name, function in work.items():
             result = jax.block_until_ready(function())
-            first.setdefault(name, result)
+            if check is not None:
+                first[name] = result
+            del result  # Held, it would keep its memory from the calls that are timed.
             seconds[name] += [timed(function) for _ in range(min(IN_A_ROW, runs - done))]
-        if done == 0 and check is not None:
+        if check is not None:
             check(first)
+            check = None
+            first.clear()
     return seconds
 
 
