@@ -1,10 +1,12 @@
 """Distances between embeddings, a block of probes at a time.
 
-`Q` probes, `G` gallery tracklets, `E` embedding. Distances are computed on the device: beside the embeddings and one
-transformed copy, no more than two blocks of `block x G` floats exist at once.
+`Q` probes, `G` gallery tracklets, `E` embedding. Distances are computed on the device. On a CPU no more exists at once,
+beside the embeddings, than two blocks of `block x G` floats and a few parts of the transformed gallery (`COLUMNS`): a
+copy of all of it would be given out by the system page by page, which takes as long as a third of the products.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -18,10 +20,50 @@ Embeddings = Array | np.ndarray
 Scalar = float | np.floating | Array
 Blocks = Iterator[tuple[int, Float[np.ndarray, "block G"]]]
 """The first probe of a block, and its probes' sorting keys."""
-Prepared = tuple[Array, Array, Array]
 
 ALIGNMENT = 64
 """Bytes that an array of the host's has to begin at a multiple of, to be used in place."""
+COLUMNS = 1024
+"""Of the embeddings' columns so many at most are transformed and multiplied at a time on a CPU."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """Probes or gallery, and what is done to them before they are multiplied: `factor`, then `shift`."""
+
+    embeddings: Float[Embeddings, "N E"]
+    """The host's on a CPU, else the device's, in float32."""
+    factor: Float[Embeddings, "N 1"] | Float[Embeddings, "1 E"] | None
+    """What every row, or every column, is multiplied by, if anything."""
+    shift: Float[Embeddings, "1 E"] | Float[Embeddings, "1 1"]
+    """What is then taken off."""
+
+    def part(self, rows: tuple[int, int], columns: tuple[int, int]) -> Float[Array, "rows columns"]:
+        """Some rows and columns of it, from one to before another, on the device; zeros where it has no more."""
+        wanted = slice(*rows), slice(*columns)
+        found, shift = _cut(self.embeddings, wanted), _cut(self.shift, wanted)
+        factor = None if self.factor is None else _cut(self.factor, wanted)
+        size = rows[1] - rows[0], columns[1] - columns[0]
+        if not isinstance(found, np.ndarray):
+            padding = [(0, full - has) for full, has in zip(size, found.shape, strict=True)]
+            return jnp.pad((found if factor is None else found * factor) - shift, padding)
+        # Written by the host at an address that XLA's CPU backend takes for its own as it lies.
+        room = np.empty(size[0] * size[1] + ALIGNMENT // 4, np.float32)
+        first = -room.ctypes.data % ALIGNMENT // 4
+        result = room[first : first + size[0] * size[1]].reshape(size)
+        if found.shape != size:
+            result[:] = 0
+        own = result[: found.shape[0], : found.shape[1]]
+        with np.errstate(invalid="ignore", over="ignore"):  # the keys tell of values that are not finite
+            scaled = found if factor is None else np.multiply(found, factor, out=own, casting="same_kind")
+            np.subtract(scaled, shift, out=own, casting="same_kind")
+        return jax.device_put(result, may_alias=True)
+
+
+def _cut(array: Embeddings, wanted: tuple[slice, slice]) -> Embeddings:
+    """Those rows and columns; an axis of one serves for all."""
+    rows, columns = (part if size > 1 else slice(None) for part, size in zip(wanted, array.shape, strict=True))
+    return array[rows, columns]
 
 
 def key_blocks(
@@ -41,15 +83,16 @@ def key_blocks(
     count = len(probes)
     if min(count, len(gallery)) == 0:
         raise ValueError(f"nothing to rank: {count} probes, {len(gallery)} gallery tracklets")
+    if distance == "similarity" and (v is None or c is None):
+        raise ValueError("the distance `similarity` needs v and c of Eq. 8")
     # As even as can be: the last block's padding is work for nothing.
     block = -(-count // -(-count // min(block, count)))
-    left, right, offset = _prepare(probes, gallery, distance, v, c)
-    left = jnp.pad(left, ((0, -count % block), (0, 0))) if count % block else left
-    following = _keys(left, right, offset, 0, block, distance)
+    keys_of = _of_block(*_sides(probes, gallery, distance, v), -float(c) if distance == "similarity" else 0.0, distance)
+    following = keys_of((0, block))
     for start in range(0, count, block):
         current = following
         if start + block < count:  # the device computes this one while the host ranks the current one
-            following = _keys(left, right, offset, start + block, block, distance)
+            following = keys_of((start + block, start + 2 * block))
         keys = np.asarray(current)[: count - start]
         if not np.isfinite(keys).all():  # of embeddings that are not finite no key is: they are looked for only now
             finite(probes, "probe"), finite(gallery, "gallery")
@@ -65,77 +108,81 @@ def finite(embeddings: Embeddings, side: str) -> Float[Array, "N E"]:
     return embeddings
 
 
-def _prepare(
-    probes: Float[Embeddings, "Q E"],
-    gallery: Float[Embeddings, "G E"],
-    distance: Distance,
-    v: Embeddings | None,
-    c: Scalar | None,
-) -> Prepared:
-    """Both sides and an offset, such that one matrix product gives a block of keys."""
-    if distance == "euclidean":
-        return _centred(probes, gallery)
-    probes, gallery = jnp.asarray(probes, jnp.float32), jnp.asarray(gallery, jnp.float32)
-    if distance == "cosine":
-        return _centred(unit_rows(probes, "probe"), unit_rows(gallery, "gallery"))
-    if v is None or c is None:
-        raise ValueError("the distance `similarity` needs v and c of Eq. 8")
-    return probes * jnp.asarray(v, jnp.float32), gallery, jnp.asarray(c, jnp.float32)
+def _sides(
+    probes: Float[Embeddings, "Q E"], gallery: Float[Embeddings, "G E"], distance: Distance, v: Embeddings | None
+) -> tuple[Side, Side]:
+    """Both sides, such that their products give keys.
 
-
-def _centred(probes: Float[Embeddings, "Q E"], gallery: Float[Embeddings, "G E"]) -> Prepared:
-    """Both sides less the gallery's mean, and the gallery's squared norms.
-
-    |a|^2 + |b|^2 - 2ab cancels badly where embeddings share a large mean, and distances do not see a common shift.
+    |a|^2 + |b|^2 - 2ab cancels badly where embeddings share a large mean, and distances do not see a common shift: the
+    gallery's mean is taken off both.
     """
+    here = np.asarray if jax.default_backend() == "cpu" else partial(jnp.asarray, dtype=jnp.float32)
+    probes, gallery = here(probes), here(gallery)
+    if distance == "similarity":
+        nothing = np.zeros((1, 1), np.float32)
+        return Side(probes, np.asarray(v, np.float32)[None], nothing), Side(gallery, None, nothing)
     with np.errstate(invalid="ignore", over="ignore"):  # the keys tell of values that are not finite
-        mean = gallery.mean(axis=0, dtype=np.float32)
-        left, right = _less(probes, mean), _less(gallery, mean)
-    return left, right, _squared_norms(right)
+        if distance == "euclidean":
+            mean = gallery.mean(axis=0, dtype=np.float32)[None]
+            return Side(probes, None, mean), Side(gallery, None, mean)
+        factors = 1 / _norms(probes, "probe"), 1 / _norms(gallery, "gallery")
+        mean = (factors[1].T @ gallery / len(gallery)).astype(np.float32)
+    return Side(probes, factors[0], mean), Side(gallery, factors[1], mean)
 
 
-def _less(side: Float[Embeddings, "N E"], mean: Float[Embeddings, "E"]) -> Float[Array, "N E"]:
-    """The side less the mean, in float32 on the device.
+def _of_block(
+    probes: Side, gallery: Side, first: float, distance: Distance
+) -> Callable[[tuple[int, int]], Float[Array, "block G"]]:
+    """The keys of a block of probes, from one to before another, as they grow part by part from `first`."""
+    count, size = gallery.embeddings.shape
+    width = -(-size // -(-size // COLUMNS)) if jax.default_backend() == "cpu" else size
+    columns = [(start, start + width) for start in range(0, size, width)]
+    whole = gallery.part((0, count), columns[0]) if len(columns) == 1 else None
 
-    An array of the host's goes through it once: into memory that XLA's CPU backend takes for its own as it lies.
-    """
-    if not isinstance(side, np.ndarray):
-        return jnp.asarray(side, jnp.float32) - mean
-    room = np.empty(side.size + ALIGNMENT // 4, np.float32)
-    first = -room.ctypes.data % ALIGNMENT // 4
-    result = room[first : first + side.size].reshape(side.shape)
-    np.subtract(side, mean, out=result, casting="same_kind")
-    return jax.device_put(result, may_alias=True)
+    def keys_of(rows: tuple[int, int]) -> Float[Array, "block G"]:
+        keys = jnp.full((rows[1] - rows[0], count), first, jnp.float32)
+        for some in columns:
+            left, right = probes.part(rows, some), whole if whole is not None else gallery.part((0, count), some)
+            # Until the part before this one is done with: more than two of them are never held.
+            keys = _keys(jax.block_until_ready(keys), left, right, (_squares(left), _squares(right)), distance)
+        return keys
+
+    return keys_of
 
 
-@jax.jit
-def _squared_norms(side: Float[Array, "N E"]) -> Float[Array, "N"]:
-    return jnp.square(side).sum(axis=1)
+def _norms(embeddings: Float[Embeddings, "N E"], side: str) -> Float[Embeddings, "N 1"]:
+    """Each row's length. Raises ValueError naming the `side` where one is zero."""
+    host = isinstance(embeddings, np.ndarray)  # where `norm` would write all squares down
+    found = np.sqrt(np.vecdot(embeddings, embeddings)) if host else jnp.linalg.norm(embeddings, axis=1)
+    if zeros := int((found == 0).sum()):
+        raise ValueError(f"{zeros} of {len(embeddings)} {side} embeddings are zero and have no cosine: use euclidean")
+    return found[:, None]
 
 
 def unit_rows(embeddings: Float[Array, "N E"], side: str) -> Float[Array, "N E"]:
     """Each row scaled to unit length. Raises ValueError naming the `side` where one is zero."""
-    norms = jnp.linalg.norm(embeddings, axis=1, keepdims=True)
-    if zeros := int((norms == 0).sum()):
-        raise ValueError(f"{zeros} of {len(embeddings)} {side} embeddings are zero and have no cosine: use euclidean")
-    return embeddings / norms
+    return embeddings / _norms(embeddings, side)
 
 
-@partial(jax.jit, static_argnames=("block", "distance"))
+@partial(jax.jit, static_argnames="distance", donate_argnames="keys")
 def _keys(
-    left: Float[Array, "P E"],
-    right: Float[Array, "G E"],
-    offset: Array,
-    start: int | Array,
-    block: int,
+    keys: Float[Array, "block G"],
+    left: Float[Array, "block part"],
+    right: Float[Array, "G part"],
+    squares: tuple[Float[Array, "block"], Float[Array, "G"]],
     distance: Distance,
 ) -> Float[Array, "block G"]:
-    """What is sorted by: the squared distance |a|^2 + |b|^2 - 2ab, or minus the logit of Eq. 8."""
-    rows = jax.lax.dynamic_slice_in_dim(left, start, block)
-    products = jnp.matmul(rows, right.T, precision=jax.lax.Precision.HIGHEST)
+    """What is sorted by, and these columns' part of it: of |a|^2 + |b|^2 - 2ab, or of minus the logit of Eq. 8."""
+    products = jnp.matmul(left, right.T, precision=jax.lax.Precision.HIGHEST)
     if distance == "similarity":
-        return -(products + offset)
-    return jnp.maximum(jnp.square(rows).sum(axis=1, keepdims=True) + offset - 2 * products, 0)
+        return keys - products
+    return jnp.maximum(keys + squares[0][:, None] + squares[1] - 2 * products, 0)
+
+
+@jax.jit
+def _squares(part: Float[Array, "N part"]) -> Float[Array, "N"]:
+    """|a|^2: a program of its own, since within the products' XLA:CPU computes it anew for every tile of them."""
+    return jnp.square(part).sum(axis=1)
 
 
 FROM_KEY: Mapping[str, Callable[[Array], Array]] = {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from reid_jax.distances import COLUMNS
 from reid_jax.protocols import PROTOCOLS, matches
 from reid_jax.retrieval import (
     AVERAGE_PRECISIONS,
@@ -133,8 +134,11 @@ def test_step_precision_equals_scikit_learn():
         assert AVERAGE_PRECISIONS["step"](positions) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("columns", [1, 4, 1024])
 @pytest.mark.parametrize("block", [1, 5, 16, 100])
-def test_distances_equal_float64_and_do_not_depend_on_the_block(block):
+def test_distances_equal_float64_and_do_not_depend_on_the_block(block, columns, monkeypatch):
+    """Nor on how many of the nine columns are multiplied at a time: one, three, or all."""
+    monkeypatch.setattr("reid_jax.distances.COLUMNS", columns)
     rng = np.random.default_rng(6)
     probes, gallery = rng.standard_normal((16, 9)), rng.standard_normal((23, 9))
     v, c = rng.standard_normal(9), 0.3
@@ -147,6 +151,8 @@ def test_distances_equal_float64_and_do_not_depend_on_the_block(block):
     for distance, reference in expected.items():
         ours = distance_matrix(probes.astype(np.float32), gallery.astype(np.float32), distance, block, v, c)
         np.testing.assert_allclose(ours, reference, atol=2e-6, err_msg=distance)
+        alone = distance_matrix(probes[:1].astype(np.float32), gallery.astype(np.float32), distance, block, v, c)
+        np.testing.assert_allclose(alone, reference[:1], atol=2e-6, err_msg=f"{distance} of one probe")
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
@@ -163,6 +169,18 @@ def test_arrays_of_the_host_give_what_the_devices_give_and_stay_as_they_are(dist
         np.testing.assert_allclose(ours, expected, atol=1e-3, err_msg=kind)  # 0 of equal rows is the root of rounding
         np.testing.assert_allclose(ours[expected > 0.01], expected[expected > 0.01], rtol=1e-5, err_msg=kind)
     np.testing.assert_array_equal(gallery, before)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine", "similarity"])
+def test_an_accelerator_transforms_the_sides_itself_to_the_same_distances(distance, monkeypatch):
+    rng = np.random.default_rng(13)
+    probes, gallery = rng.standard_normal((6, 9), np.float32), rng.standard_normal((20, 9), np.float32)
+    v, c = rng.standard_normal(9).astype(np.float32), 0.3
+    expected = distance_matrix(probes, gallery, distance, 4, v, c)
+    # The code that it runs, on this machine's devices: only the arrays' kind follows from the backend's name.
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    ours = distance_matrix(probes, gallery, distance, 4, v, c)
+    np.testing.assert_allclose(ours, expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
@@ -205,7 +223,9 @@ def test_ranked_rows_are_the_stable_order_of_the_distances(distance):
         np.testing.assert_array_equal(nearest[probe], expected)
 
 
-def test_blocks_compile_once(caplog):
+@pytest.mark.parametrize("columns", [5, 1024])
+def test_blocks_compile_once(caplog, columns, monkeypatch):
+    monkeypatch.setattr("reid_jax.distances.COLUMNS", columns)
     task = random_task(np.random.default_rng(9), 50, "mars_official")
     probes, gallery = embed(np.random.default_rng(9), task, 13)
     assert len(probes) % 4
@@ -260,5 +280,5 @@ def test_mars_at_full_size(dimensions, record_property):
         assert 0 < result.mean_ap < 0.01
         # Twenty seconds of two cores, counted in CPU time: other processes of the machine must not fail the test.
         assert used < 40
-        # The centred embeddings, the padded probes, the gallery as XLA's product packs it, and a few blocks.
-        assert grown < 2 * (probes.nbytes + gallery.nbytes) + 8 * 512 * size * 4 + 2**28
+        # Two parts of the gallery, as they are and as XLA's product packs them, and a few blocks: no copy of it all.
+        assert grown < 4 * 4 * COLUMNS * size + 8 * 512 * size * 4
