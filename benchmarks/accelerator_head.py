@@ -14,10 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.accelerator import PRECISIONS, REPEATED, Work, better_of, check_there, compiling, repeated, seconds_of
-from benchmarks.heads import network_of, our_passes
+from benchmarks.heads import first_variables, network_of, our_passes
 from benchmarks.measuring import Row, row_of, single
 from benchmarks.sizes import Size, batch_of
-from reid_jax import network as networks
 from reid_jax.model import Parameters
 from reid_jax.network import Batch, Network
 from reid_jax.precision import products_in
@@ -50,7 +49,7 @@ def operations(size: Size) -> float:
 def head(size: Size, runs: int, times: int, rates: dict[str, float]) -> Iterator[Row]:
     """The head in training, both formulations, and how near it comes to a large matrix product; by precision."""
     batch, exact, gradients = batch_of(size), None, None
-    variables = networks.initialise(network_of(size), jax.random.key(0))
+    variables = first_variables(size)
     for precision in PRECISIONS:
         work: Work = {}
         for formulation in ("spatial", "frequency"):

@@ -4,13 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import jax
 import numpy as np
 
-from benchmarks.heads import TOLERANCE_OUTPUTS, network_of, torch_model
+from benchmarks.heads import TOLERANCE_OUTPUTS, better_layout, first_variables, network_of, torch_model
 from benchmarks.measuring import Row, assert_agree, interleaved
 from benchmarks.sizes import Size
-from benchmarks.training import layout_of
 from reid_jax import evaluate
 from reid_jax import network as networks
 from reid_jax.model import Parameters
@@ -58,8 +56,8 @@ def measure(quick: bool) -> Iterator[Row]:
     """Tracklets a second, whole: reading batches, embedding, collecting."""
     size = Size((3, 3), 4, 3, (6, 8), (4, 3, 5)) if quick else Size((5, 5, 5), 20, 20)
     network = network_of(size)
-    variables = networks.initialise(network, jax.random.key(0))
-    tracklets = made_up_tracklets(*((6, 9) if quick else (16, 48)))
+    variables = first_variables(size)
+    tracklets = made_up_tracklets(*((6, 9) if quick else (10, 48)))
     pool = np.random.default_rng(1).standard_normal((len(tracklets) + 48, *size.cube)).astype(np.float16)
 
     def ours() -> np.ndarray:
@@ -68,7 +66,7 @@ def measure(quick: bool) -> Iterator[Row]:
 
     work = {"ours": ours}
     try:
-        function = torch_embed(network, variables, layout_of(size))
+        function = torch_embed(network, variables, better_layout(size))
         work["PyTorch"] = lambda: evaluate.embed(
             function, tracklets, network.config, readers=lambda _: PoolReader(pool)
         )

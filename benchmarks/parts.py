@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jax
 
 from benchmarks.measuring import in_own_process
+from reid_jax import tuning
 from reid_jax import workdir as workdirs
 
 Part = Literal[
@@ -49,6 +50,7 @@ def versions() -> dict[str, str]:
 
 def measure_part(name: Part, quick: bool) -> dict[str, Any]:
     """A part's entry of results.json; to be called in a process of its own."""
+    tuning.keep_compiled()  # Where compiling is measured it is in other processes, which have folders of their own.
     start = time.perf_counter()
     rows = []
     for row in import_module(f"benchmarks.{MODULES.get(name, name)}").measure(quick):

@@ -17,6 +17,7 @@ from benchmarks.heads import (
     TOLERANCE_GRADIENTS,
     assert_same,
     better_layout,
+    first_variables,
     network_of,
     our_passes,
     torch_passes,
@@ -24,7 +25,6 @@ from benchmarks.heads import (
 from benchmarks.measuring import Row, Seconds, assert_agree, interleaved, row_of
 from benchmarks.sizes import Size, batch_of
 from reid_jax import frequency
-from reid_jax import network as networks
 from reid_jax.spatial import convolve
 
 GOALS = {"training": 0.40, "forward": 0.33, "prepared": 0.27}
@@ -40,11 +40,11 @@ def side_by_side(size: Size, passes: Sequence[str], runs: int, beside: dict[str,
     """
     print(f"  {size.title}", flush=True)
     network, batch = network_of(size), batch_of(size)
-    variables = networks.initialise(network, jax.random.key(0))
+    variables = first_variables(size)
     ours = our_passes(network, variables, batch)
     work = {f"ours {name}": getattr(ours, name) for name in passes} | (beside or {})
     try:
-        theirs, model = torch_passes(network, variables, batch, better_layout(network, variables, batch))
+        theirs, model = torch_passes(network, variables, batch, better_layout(size))
     except ImportError:
         print("PyTorch is not installed: no ratio to it")
         return interleaved(work, runs)
@@ -121,7 +121,7 @@ def inside_a_scan(side: int, clips: int, channels: int, frames: int, runs: int) 
 def formulations(size: Size, runs: int) -> Row:
     """The frequency formulation in training beside the spatial one: what `recurrent.ENOUGH` rests on."""
     batch, work = batch_of(size), {}
-    variables = networks.initialise(network_of(size), jax.random.key(0))
+    variables = first_variables(size)
     for formulation in ("frequency", "spatial"):
         work[formulation] = our_passes(network_of(size, formulation), variables, batch).training
 
@@ -168,8 +168,7 @@ def measure(quick: bool) -> Iterator[Row]:
     yield from rows_of(few, side_by_side(few, tuple(NAMES), runs), goals)
     for side in (3, 9) if quick else (1, 5, 9):
         yield inside_a_scan(side, clips, 8 if quick else 128, 4, runs)
-    for side, clips_of in ((3, 12), (5, 2)):  # of the two `auto` takes the spatial one for 2 clips
-        yield formulations(Size((side,) * 3, clips_of, 4, **small), runs)
+    yield formulations(Size((3, 3, 3), 12, 4, **small), runs)  # where `auto` turns from the one to the other
     measured: dict[Size, Seconds] = {}
     for curve, at, size in sweeps(quick):
         # The curves meet in one size.

@@ -7,10 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.heads import better_layout, network_of, torch_model
+from benchmarks.heads import better_layout, first_variables, network_of, torch_model
 from benchmarks.measuring import Row, in_own_processes, interleaved, row_of, single, with_peak
 from benchmarks.sizes import Size, batch_of
-from reid_jax import network as networks
 from reid_jax import train
 
 
@@ -32,22 +31,13 @@ def torch_step(size: Size, layout: str) -> Callable[[], float]:
     from benchmarks.torch_training import training_step
 
     network = network_of(size)
-    model, settings = (
-        torch_model(network, networks.initialise(network, jax.random.key(0)), layout),
-        network.config.train,
-    )
+    model, settings = torch_model(network, first_variables(size), layout), network.config.train
     return training_step(model, _cached(size), settings.learning_rate, settings.clip)
 
 
 def _cached(size: Size) -> dict[str, np.ndarray]:
     batch = batch_of(size)
     return {**batch, "features": batch["features"].astype(np.float16)}
-
-
-def layout_of(size: Size) -> str:
-    """PyTorch's better memory layout; ImportError where it is absent."""
-    network = network_of(size)
-    return better_layout(network, networks.initialise(network, jax.random.key(0)), batch_of(size))
 
 
 def _two_steps(make: Callable[..., Callable[[], Any]], *arguments: Any) -> None:
@@ -62,7 +52,7 @@ def measure(quick: bool) -> Iterator[Row]:
     whole = replace(size, frames=2 * size.frames)
     work = {"ours": our_step(size)}
     try:
-        layout = layout_of(size)
+        layout = better_layout(size)
         work["PyTorch"] = torch_step(size, layout)
     except ImportError:
         print("PyTorch is not installed: no ratio to it")

@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar, get_args
 import jax
 import tyro
 
+from reid_jax import tuning
 from reid_jax import workdir as workdirs
 from reid_jax.config import Config, DatasetName, PresetName
 from reid_jax.presets import preset
@@ -87,9 +88,7 @@ def join(arguments: SharedArguments) -> None:
 
 def run(program) -> None:
     """Runs a program with a compilation cache; an error that a user can mend is printed without a traceback."""
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "reid_jax" / "compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    tuning.keep_compiled()
     try:
         program()
     except (ValueError, OSError, Diverged) as error:

@@ -13,6 +13,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 
 ALLOCATOR, XLA = "GLIBC_TUNABLES", "XLA_FLAGS"
 _SETTINGS = {"hugetlb": 1, "mmap_max": 0, "trim_threshold": 1 << 40}
@@ -41,3 +42,12 @@ def start_tuned() -> None:
     environment = tuned(os.environ, platform.libc_ver()[0], metadata.version("jaxlib"))
     if environment != dict(os.environ):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def keep_compiled() -> None:
+    """Compiled programs are kept for the next process, where the user has not named a folder for them."""
+    import jax  # not before a program is started anew
+
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "reid_jax" / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
