@@ -85,7 +85,7 @@ def interleaved(
             result = jax.block_until_ready(function())
             if check is not None:
                 first[name] = result
-            del result  # Held, it would keep its memory from the calls that are timed.
+            del result  # Held, as what is compared is for the first turn, it keeps its memory from the timed calls.
             seconds[name] += [timed(function) for _ in range(min(IN_A_ROW, runs - done))]
         if check is not None:
             check(first)

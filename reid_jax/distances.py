@@ -135,7 +135,7 @@ def _of_block(
 ) -> Callable[[tuple[int, int]], Float[Array, "block G"]]:
     """The keys of a block of probes, from one to before another, as they grow part by part from `first`."""
     count, size = gallery.embeddings.shape
-    width = -(-size // -(-size // COLUMNS)) if jax.default_backend() == "cpu" else size
+    width = -(-size // -(-size // COLUMNS)) if isinstance(gallery.embeddings, np.ndarray) else size
     columns = [(start, start + width) for start in range(0, size, width)]
     whole = gallery.part((0, count), columns[0]) if len(columns) == 1 else None
 
@@ -143,7 +143,7 @@ def _of_block(
         keys = jnp.full((rows[1] - rows[0], count), first, jnp.float32)
         for some in columns:
             left, right = probes.part(rows, some), whole if whole is not None else gallery.part((0, count), some)
-            # Until the part before this one is done with: more than two of them are never held.
+            # Until the part before this one is done with, before the squares too: more than two of them are never held.
             keys = _keys(jax.block_until_ready(keys), left, right, (_squares(left), _squares(right)), distance)
         return keys
 
