@@ -4,7 +4,8 @@ As in:
 
     python -m experiments.embed --workdir runs/mars --tracklets PATH --output embeddings.npz
 
-The file holds `name` [N] and `embedding` [N, E] in the order of the folders' names, and v [E] and c of Eq. 8.
+The file holds `name` [N] and `embedding` [N, E] in the order of the folders' names, and v [E] and c of Eq. 8. Where
+the run whitens, embeddings come whitened, as its evaluation compares them, and without v and c, which do not fit them.
 """
 
 import io
@@ -15,7 +16,7 @@ import numpy as np
 import tyro
 
 from experiments import command_line
-from reid_jax import evaluate, network, runs
+from reid_jax import evaluate, network, runs, whitening
 from reid_jax.tracklets import DISTRACTOR, Tracklets, TrackletTable
 from reid_jax.workdir import write_atomically
 
@@ -56,9 +57,12 @@ def main(workdir: Path, tracklets: Path, output: Path = Path("embeddings.npz")) 
     """
     found = read_folders(tracklets)
     trained, variables = runs.load_run(workdir)
+    whitens = whitening.kept_by(trained.config, workdir, runs.best_step(workdir))
     embeddings = evaluate.embed(partial(network.embed_clips, trained, variables), found, trained.config)
-    buffer = io.BytesIO()
     similarity = variables["head"]["similarity"]
+    if whitens is not None:
+        embeddings, similarity = embeddings @ whitens, {}
+    buffer = io.BytesIO()
     np.savez(buffer, name=np.array(found.table.name), embedding=embeddings, **similarity)
     write_atomically(output, buffer.getvalue())
     print(f"{output}: {len(found)} embeddings of {embeddings.shape[1]} values")

@@ -31,7 +31,7 @@ def curves(study: Study) -> dict[str, RetrievalResult]:
     learnt = learnt_metrics.learn(study.train_embeddings, study.splits.train.table)
     found = {OURS: study.score(study.sides)}
     for name, metric in (("ours + LFDA", learnt_metrics.PCA_LFDA), ("ours + KISSME", learnt_metrics.PCA_KISSME)):
-        sides = learnt_metrics.map_sides(study.sides, learnt[metric])
+        sides = evaluate.map_sides(study.sides, learnt[metric])
         found[name] = comparison.euclidean(sides, study.task, study.config)
     return found | {runs.HISTOGRAM: evaluate.evaluate_histogram(study.splits.test, study.config)}
 

@@ -16,7 +16,7 @@ and 31 s.
 """
 
 from experiments import finished_run
-from reid_jax import comparison, learnt_metrics, products, published
+from reid_jax import comparison, evaluate, learnt_metrics, products, published
 from reid_jax.studies import Study
 
 NAME = "table7"
@@ -35,9 +35,7 @@ def make(study: Study) -> products.Product:
         ValueError: see the metrics.
     """
     learnt = learnt_metrics.learn(study.train_embeddings, study.splits.train.table)
-    sides = {EUCLIDEAN: study.sides} | {
-        name: learnt_metrics.map_sides(study.sides, found) for name, found in learnt.items()
-    }
+    sides = {EUCLIDEAN: study.sides} | {name: evaluate.map_sides(study.sides, found) for name, found in learnt.items()}
     records = {name: comparison.euclidean_record(both, study.task, study.config) for name, both in sides.items()}
     published_rows = published.TABLE_7.get(study.config.data.dataset, {})
     paper = {row: published_rows[name] for row, name in PAPER_ROWS.items() if published_rows}

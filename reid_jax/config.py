@@ -233,6 +233,8 @@ class EvaluateConfig:
     """Frames embedded together; clips are bucketed by length and padded to powers of two."""
     conditions: int = 1
     """Test-time crop x mirror conditions to average over (1: the plain frame, 2: and its mirror, 10: the paper's)."""
+    whitening: float = 0.0
+    """Embeddings are whitened by those of the train persons before they are compared (0: not at all, 1: wholly)."""
     conditions_below: int = 128
     """Only tracklets shorter than this are averaged over the conditions (section V.B: 128)."""
     probe_block: int = 1024

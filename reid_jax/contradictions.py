@@ -44,6 +44,10 @@ def problems(config: Config) -> list[str]:
         f"translation is {data.translation}: a share of the frame in [0, 1)": not 0 <= data.translation < 1,
         f"embed_frames is {config.evaluate.embed_frames}: 0 or more": config.evaluate.embed_frames < 0,
         f"clip_frames is {config.evaluate.clip_frames}: 0 or more": config.evaluate.clip_frames < 0,
+        f"whitening is {config.evaluate.whitening}: a share in [0, 1]": not 0 <= config.evaluate.whitening <= 1,
+        "distance=similarity weighs embeddings as they were trained, and whitening changes them: set whitening to 0": (
+            config.evaluate.whitening > 0 and config.evaluate.distance == "similarity"
+        ),
         f"average is {train.average}: a share in [0, 1)": not 0 <= train.average < 1,
         f"positives=all leaves pairs={config.loss.pairs} without a negative pair: use pairs=cross": (
             data.positives == "all" and config.loss.pairs in ("drawn", "hinge")

@@ -105,6 +105,14 @@ def embed_sides(
     return probes, gallery
 
 
+def map_sides(
+    sides: tuple[Float[np.ndarray, "Q I"], Float[np.ndarray, "G I"]], learnt: Float[np.ndarray, "I E"]
+) -> Sides:
+    """Probes and gallery after a learnt map."""
+    probes, gallery = sides
+    return (probes @ learnt).astype(np.float32), (gallery @ learnt).astype(np.float32)
+
+
 def evaluate(
     function: Embed,
     tracklets: Tracklets,
@@ -112,18 +120,21 @@ def evaluate(
     similarity: Parameters | None,
     readers: ReaderOf | None = None,
     mesh: Mesh | None = None,
+    learnt: Float[np.ndarray, "E R"] | None = None,
 ) -> RetrievalResult:
     """Scores the embeddings of `function` under the configured protocol, distance and average precision.
 
-    `similarity` holds v and c of Eq. 8; without them, the learned distance is replaced by `euclidean`.
+    `similarity` holds v and c of Eq. 8; without them, the learned distance is replaced by `euclidean`. With a `learnt`
+    map what is compared are the embeddings behind it.
     """
     settings = config.evaluate
     task = PROTOCOLS[settings.protocol](tracklets.table)
-    probes, gallery = embed_sides(function, tracklets, task, config, readers, mesh)
+    sides = embed_sides(function, tracklets, task, config, readers, mesh)
+    probes, gallery = sides if learnt is None else map_sides(sides, learnt)
     distance = "euclidean" if similarity is None and settings.distance == "similarity" else settings.distance
-    learned = devices.own(similarity) or {"v": None, "c": None}
+    weights = devices.own(similarity) or {"v": None, "c": None}
     return score(
-        probes, gallery, task, distance, settings.average_precision, settings.probe_block, learned["v"], learned["c"]
+        probes, gallery, task, distance, settings.average_precision, settings.probe_block, weights["v"], weights["c"]
     )
 
 
@@ -133,11 +144,12 @@ def evaluate_network(
     tracklets: Tracklets,
     readers: ReaderOf | None = None,
     mesh: Mesh | None = None,
+    learnt: Float[np.ndarray, "E R"] | None = None,
 ) -> RetrievalResult:
-    """The network's own result; on a mesh the variables are replicated."""
+    """The network's own result, behind a `learnt` map of its embeddings; on a mesh the variables are replicated."""
     similarity = variables["head"]["similarity"]
     function = partial(networks.embed_clips, networks.program(network), networks.prepared(network, variables))
-    return evaluate(function, tracklets, network.config, similarity, readers, mesh)
+    return evaluate(function, tracklets, network.config, similarity, readers, mesh, learnt)
 
 
 def evaluate_average(

@@ -4,7 +4,6 @@ import numpy as np
 from jaxtyping import Float
 
 from reid_jax import metric_learning
-from reid_jax.evaluate import Sides
 from reid_jax.tracklets import DISTRACTOR, TrackletTable
 
 PCA_DIMENSIONS = 150
@@ -42,11 +41,3 @@ def learn(train: Float[np.ndarray, "N E"], table: TrackletTable) -> dict[str, Fl
         PCA_KISSME: first @ metric_learning.kissme(reduced, person, camera, KISSME_SHARE),
         XQDA: metric_learning.xqda(x, person, camera, XQDA_SHARE),
     }
-
-
-def map_sides(
-    sides: tuple[Float[np.ndarray, "Q I"], Float[np.ndarray, "G I"]], learnt: Float[np.ndarray, "I E"]
-) -> Sides:
-    """Probes and gallery after a learnt map."""
-    probes, gallery = sides
-    return (probes @ learnt).astype(np.float32), (gallery @ learnt).astype(np.float32)

@@ -36,6 +36,21 @@ def pca(embeddings: Embeddings, dimensions: int) -> Float[np.ndarray, "E {dimens
     return found.components_.T.astype(np.float64)
 
 
+def whitening(embeddings: Embeddings, share: float, regularisation: float) -> Float[np.ndarray, "E E"]:
+    """Directions of the embeddings' covariance C, each divided by the root of its eigenvalue to the power of `share`.
+
+    With `share` 1 the embeddings come out uncorrelated and of equal variance (Jegou and Chum, ECCV 2012), with 0 only
+    turned. C is regularised to (1 - b) C + b tr(C)/E I with b = `regularisation`, so fewer embeddings than values do.
+
+    Raises:
+        ValueError: the embeddings are not finite, or the covariance is singular.
+    """
+    x = _centred(embeddings)
+    covariance = _regularised(x.T @ x / len(x), regularisation, "the embeddings' covariance")
+    values, vectors = scipy.linalg.eigh(covariance)
+    return vectors * values ** (-share / 2)
+
+
 def lfda(
     embeddings: Embeddings, person: Labels, dimensions: int, neighbours: int, regularisation: float
 ) -> Float[np.ndarray, "E {dimensions}"]:

@@ -10,10 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 
-from reid_jax import devices, evaluate, pictures, train
+from reid_jax import devices, evaluate, pictures, train, whitening
 from reid_jax import network as networks
 from reid_jax import workdir as workdirs
 from reid_jax.checkpoints import Checkpoints
@@ -107,6 +108,22 @@ def validation_map(
     return 100 * evaluate.evaluate_network(plain, variables, held_out, readers, mesh).mean_ap
 
 
+def best_step(workdir: Path) -> int:
+    """The step of a run's best checkpoint.
+
+    Raises:
+        reid_jax.workdir.WorkDirError: it has no checkpoint yet.
+    """
+    step = None
+    if (workdir / CHECKPOINTS).exists():
+        checkpoints = Checkpoints(workdir / CHECKPOINTS, read_only=True)
+        step = checkpoints.best()
+        checkpoints.close()
+    if step is None:
+        raise workdirs.WorkDirError(f"{workdir} has no checkpoint yet; train it first, with --resume")
+    return step
+
+
 def load_run(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -> tuple[Network, Parameters]:
     """The network of a run and its variables at `step`, by default the best checkpoint; on a mesh, replicated.
 
@@ -114,9 +131,8 @@ def load_run(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -
         reid_jax.workdir.WorkDirError: there is no run, or it has no checkpoint yet.
     """
     config = workdirs.read_config(workdir)
-    checkpoints = Checkpoints(workdir / CHECKPOINTS, read_only=True) if (workdir / CHECKPOINTS).exists() else None
-    if checkpoints is None or (step := checkpoints.best() if step is None else step) is None:
-        raise workdirs.WorkDirError(f"{workdir} has no checkpoint yet; train it first, with --resume")
+    step = best_step(workdir) if step is None else step
+    checkpoints = Checkpoints(workdir / CHECKPOINTS, read_only=True)
     persons = (checkpoints.shape(step, "variables", "head", "identity", "directions") or (0,))[0]
     here = NamedSharding(mesh, PartitionSpec()) if mesh is not None else SingleDeviceSharding(jax.devices()[0])
     network = networks.build(config, persons)
@@ -137,12 +153,14 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
     network, variables = load_run(workdir, mesh=mesh)
     network = replace(network, config=config)
     scored = scored_persons(config, splits)
-    rows = score_all(network, variables, scored, mesh)
+    learnt = whitening_of(network, variables, workdir, splits, mesh) if config.evaluate.whitening else None
+    rows = score_all(network, variables, scored, mesh, learnt)
     results = {
         "dataset": config.data.dataset,
         "protocol": config.evaluate.protocol,
         "distance": config.evaluate.distance,
         "average_precision": config.evaluate.average_precision,
+        "whitening": config.evaluate.whitening,
         **results_record(rows[TRAINED]),
         "data": splits.description,
         "persons": config.evaluate.persons,
@@ -164,6 +182,19 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
     return results
 
 
+def whitening_of(
+    network: Network, variables: Parameters, workdir: Path, splits: Splits, mesh: Mesh | None = None
+) -> Float[np.ndarray, "E E"]:
+    """The map that whitens by the persons a run was trained on: the one kept in its work directory, or a new one."""
+    key = whitening.key(network.config, best_step(workdir))
+    found = whitening.kept(workdir, key)
+    if devices.anywhere(found is None):
+        readers = feature_readers(network, variables, splits.train)
+        found = whitening.learnt(network, variables, divided(network.config, splits)[0], readers, mesh)
+        whitening.keep(workdir, found, key)
+    return found
+
+
 def scored_persons(config: Config, splits: Splits) -> Tracklets:
     """The tracklets that the final table is of: of the test persons, or of those held out of training."""
     if config.evaluate.persons == "test":
@@ -177,11 +208,16 @@ def divided(config: Config, splits: Splits) -> tuple[Tracklets, Tracklets | None
 
 
 def score_all(
-    network: Network, variables: Parameters, test: Tracklets, mesh: Mesh | None = None
+    network: Network,
+    variables: Parameters,
+    test: Tracklets,
+    mesh: Mesh | None = None,
+    learnt: Float[np.ndarray, "E R"] | None = None,
 ) -> dict[str, RetrievalResult]:
-    """The trained network's result and, where `baselines` is set, what it must improve on, by the same evaluator."""
+    """The trained network's result, behind a `learnt` map if there is one, and, where `baselines` is set, what it must
+    improve on, by the same evaluator."""
     readers = feature_readers(network, variables, test)
-    rows = {TRAINED: evaluate.evaluate_network(network, variables, test, readers, mesh)}
+    rows = {TRAINED: evaluate.evaluate_network(network, variables, test, readers, mesh, learnt)}
     if network.config.evaluate.baselines:
         untrained = devices.replicate(networks.initialise(network, jax.random.key(network.config.seed)), mesh)
         rows[UNTRAINED] = evaluate.evaluate_network(network, untrained, test, readers, mesh)
@@ -193,7 +229,9 @@ def score_all(
 def print_results(results: dict[str, Any], rows: dict[str, RetrievalResult]) -> None:
     """The final table, with the probes that were scored and skipped."""
     whose = "" if results["persons"] == "test" else ", persons held out of training"
-    title = f"{results['data']}{whose}: {results['protocol']}, {results['distance']}, AP {results['average_precision']}"
+    whitened = f", whitened {results['whitening']:g}" if results["whitening"] else ""
+    compared = f"{results['distance']}{whitened}, AP {results['average_precision']}"
+    title = f"{results['data']}{whose}: {results['protocol']}, {compared}"
     table = Table(title=title)
     for column in ("", "rank-1", "rank-5", "rank-10", "rank-20", "mAP", "probes", "skipped", "gallery"):
         table.add_column(column, justify="left" if not column else "right")

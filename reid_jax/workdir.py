@@ -2,6 +2,7 @@
 
 config.json      every setting          metrics.jsonl   a line a log step        results.json   the final figures
 tensorboard/     the same curves        checkpoints/    see `checkpoints`        *.png          pictures
+whitening.npz    see `whitening`
 """
 
 import dataclasses
@@ -25,8 +26,10 @@ from reid_jax.config import Config
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 RESULTS = "results.json"
+WHITENING = "whitening.npz"
 
-OWN = (METRICS, RESULTS, "results", "paper", "cmc.png", "attention.png", "tensorboard", "checkpoints", CONFIG)
+PICTURES = ("cmc.png", "attention.png")
+OWN = (METRICS, RESULTS, WHITENING, "results", "paper", *PICTURES, "tensorboard", "checkpoints", CONFIG)
 """What a run leaves in its work directory, in the order of deletion: what shows that it is one comes last."""
 
 CHANGEABLE = {"preset", "steps", "log_every", "checkpoint_every", "validate_every", "data_dir", "manual_dir", "workers"}

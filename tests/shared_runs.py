@@ -35,6 +35,7 @@ SETTINGS = dict(
     log_every=1,
     validation_persons=2,
     embed_frames=4,
+    whitening=0.5,
     baselines=False,
 )
 

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from tiny_runs import fit, tiny_config, tiny_splits
 
 from experiments import embed
+from reid_jax import evaluate, network, runs, whitening, workdir
 
 
 def make(root, **lengths):
@@ -32,3 +34,24 @@ def test_nothing_to_embed_is_said(tmp_path, lengths):
 def test_a_missing_folder_is_said(tmp_path):
     with pytest.raises(ValueError, match="is no folder"):
         embed.read_folders(tmp_path / "nowhere")
+
+
+def test_a_run_that_whitens_embeds_as_its_evaluation_compares(tmp_path):
+    config, folder = tiny_config(steps=2, whitening=0.5, baselines=False), tmp_path / "run"
+    fit(config, folder)
+    tracklets = tiny_splits().test
+    for row in range(3):
+        (tmp_path / "own" / str(row)).mkdir(parents=True)
+        for number, frame in enumerate(tracklets.encoded(row)):
+            (tmp_path / "own" / str(row) / f"{number}.png").write_bytes(frame)
+    with pytest.raises(workdir.WorkDirError, match="evaluate the run under its own settings"):
+        embed.main(folder, tmp_path / "own", tmp_path / "found.npz")
+    runs.evaluate_run(config, folder, tiny_splits())
+    embed.main(folder, tmp_path / "own", tmp_path / "found.npz")
+    trained, variables = runs.load_run(folder)
+    plain = evaluate.embed(lambda batch: network.embed_clips(trained, variables, batch), tracklets, config)[:3]
+    with np.load(tmp_path / "found.npz") as found:
+        assert set(found) == {"name", "embedding"}
+        np.testing.assert_allclose(
+            found["embedding"], plain @ whitening.kept_by(config, folder, 2), rtol=1e-4, atol=1e-5
+        )

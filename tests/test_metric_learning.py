@@ -194,17 +194,33 @@ def test_unseen_persons_are_told_apart_where_euclidean_distance_fails(name):
     assert rank1(x) < 0.2 < 0.5 < rank1(x @ learnt)
 
 
-@pytest.mark.parametrize("name", LEARNT)
+WHITENING = {"whitening": lambda x, person, camera: metric_learning.whitening(x, 0.5, 0.1)}
+
+
+@pytest.mark.parametrize("name", [*LEARNT, *WHITENING])
 def test_a_shift_changes_nothing_and_a_turn_turns_the_map(name):
     x, person, camera = made_up()
     turn = scipy.linalg.qr(np.random.default_rng(5).normal(size=(6, 6)))[0]
-    mapped = x @ LEARNT[name](x, person, camera)
-    turned = (x @ turn) @ LEARNT[name](x @ turn, person, camera)
+    learn = (LEARNT | WHITENING)[name]
+    mapped = x @ learn(x, person, camera)
+    turned = (x @ turn) @ learn(x @ turn, person, camera)
     distances = np.linalg.norm(mapped[:, None] - mapped, axis=-1)
     np.testing.assert_allclose(np.linalg.norm(turned[:, None] - turned, axis=-1), distances, rtol=1e-6, atol=1e-7)
     if name != "xqda":  # whose regularisation follows the embeddings' length
-        shifted = x @ LEARNT[name](x + 100, person, camera)
+        shifted = x @ learn(x + 100, person, camera)
         np.testing.assert_allclose(np.linalg.norm(shifted[:, None] - shifted, axis=-1), distances, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_whitening_is_the_covariance_to_minus_half_the_share(share):
+    x = made_up()[0]
+    covariance = np.cov(x.T, bias=True)
+    shrunk = 0.8 * covariance + 0.2 * np.eye(6) * np.trace(covariance) / 6
+    learnt = metric_learning.whitening(x, share, 0.2)
+    expected = scipy.linalg.fractional_matrix_power(shrunk, -share) if share else np.eye(6)
+    np.testing.assert_allclose(learnt @ learnt.T, expected, rtol=1e-9, atol=1e-12)
+    whole = x @ metric_learning.whitening(x, 1.0, 0.0)
+    np.testing.assert_allclose(np.cov(whole.T, bias=True), np.eye(6), atol=1e-9)
 
 
 def test_what_is_wrong_is_named():
@@ -233,6 +249,8 @@ def test_what_is_wrong_is_named():
         metric_learning.lfda(x, person, 7, 7, 0.1)
     with pytest.raises(ValueError, match="regularisation is 1.5: a share"):
         metric_learning.kissme(x, person, camera, 1.5)
+    with pytest.raises(ValueError, match="covariance is singular"):
+        metric_learning.whitening(wide, 0.5, 0.0)
     with pytest.raises(ValueError, match="XQDA needs it above 0"):
         metric_learning.xqda(x, person, camera, 0.0)
     with pytest.raises(ValueError, match="7 PCA dimensions of 72 embeddings of 6 values: they span 6 at most"):
