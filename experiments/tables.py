@@ -137,7 +137,7 @@ def run_row(group: Sequence[Finished], folder: Path) -> tuple[str, ...]:
         run_name(group, folder),
         results.differences(first.config),
         kind_of_data(first),
-        first.results["distance"],
+        results.compared_by(first.results),
         *(results.in_words(records, name) for name in FIGURES),
         *(_span(one.results[name] for one in group) for name in ("probes", "gallery")),
         _repeats(group),
@@ -156,7 +156,7 @@ def baseline_table(groups: Iterable[Sequence[Finished]], folder: Path) -> list[s
             scored = [one.results["baselines"][name] for one in group if name in one.results["baselines"]]
             records = [results.figures(record) for record in scored]
             cells.append(f"{results.in_words(records, 'rank1')} / {results.in_words(records, 'map')}")
-        rows.append((run_name(group, folder), group[0].results["distance"], *cells))
+        rows.append((run_name(group, folder), results.compared_by(group[0].results), *cells))
     heading = ["", "Baselines of the same runs, rank-1 / mAP:", ""]
     return [*heading, *table(("run", "distance", *names), rows)] if rows else []
 

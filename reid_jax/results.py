@@ -13,7 +13,7 @@ from reid_jax.config import Config
 from reid_jax.presets import preset
 from reid_jax.retrieval import mean_and_std
 
-SCORED = ("persons", "protocol", "distance", "average_precision")
+SCORED = ("persons", "protocol", "distance", "whitening", "average_precision")
 """What an evaluation may choose anew, and its results name."""
 PLACES = {"data_dir", "manual_dir", "workers", "devices", "remat"}
 """Settings that no result depends on, beyond the order of sums."""
@@ -72,6 +72,7 @@ def _evaluations(workdir: Path) -> list[dict[str, Any]]:
             values = json.loads(path.read_text())
             if path.name != workdirs.RESULTS and isinstance(values, dict) and "rank1" not in values:
                 continue  # something else about the run
+            values = {"whitening": 0.0} | values  # Which evaluations from before there was any do not name.
             found[tuple(values[name] for name in SCORED)] = values
         except FileNotFoundError:
             continue
@@ -116,6 +117,11 @@ def repeats(finished: Sequence[Finished]) -> list[list[Finished]]:
         key = (*sorted(settings.items()), scored, without_split(one.results["data"]))
         groups.setdefault(key, []).append(one)
     return list(groups.values())
+
+
+def compared_by(values: Mapping[str, Any]) -> str:
+    """The distance of an evaluation, and how far embeddings were whitened before it."""
+    return values["distance"] + (f", whitened {values['whitening']:g}" if values["whitening"] else "")
 
 
 def figures(values: Mapping[str, Any]) -> dict[str, float]:

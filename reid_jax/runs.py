@@ -23,6 +23,7 @@ from reid_jax.data import training_batches
 from reid_jax.features import ReaderOf, cached_features
 from reid_jax.model import Parameters
 from reid_jax.network import Network
+from reid_jax.results import compared_by
 from reid_jax.retrieval import RetrievalResult, results_record
 from reid_jax.sampling import index_pairs
 from reid_jax.tracklets import Splits, Tracklets, hold_out
@@ -175,7 +176,8 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
     workdirs.write_json(workdir / workdirs.RESULTS, results)
     (workdir / "results").mkdir(exist_ok=True)
     whose = "" if results["persons"] == "test" else f"-{results['persons']}"
-    name = f"{results['protocol']}-{results['distance']}{whose}"
+    whitened = f"-whitened{results['whitening']:g}" if results["whitening"] else ""
+    name = f"{results['protocol']}-{results['distance']}{whitened}{whose}"
     workdirs.write_json(workdir / "results" / f"{name}.json", results)
     pictures.save_cmc(workdir / "cmc.png", {name: row.cmc for name, row in rows.items()}, results["protocol"])
     pictures.save_attention(workdir / "attention.png", network, devices.own(variables), scored)
@@ -229,8 +231,7 @@ def score_all(
 def print_results(results: dict[str, Any], rows: dict[str, RetrievalResult]) -> None:
     """The final table, with the probes that were scored and skipped."""
     whose = "" if results["persons"] == "test" else ", persons held out of training"
-    whitened = f", whitened {results['whitening']:g}" if results["whitening"] else ""
-    compared = f"{results['distance']}{whitened}, AP {results['average_precision']}"
+    compared = f"{compared_by(results)}, AP {results['average_precision']}"
     title = f"{results['data']}{whose}: {results['protocol']}, {compared}"
     table = Table(title=title)
     for column in ("", "rank-1", "rank-5", "rank-10", "rank-20", "mAP", "probes", "skipped", "gallery"):

@@ -49,8 +49,8 @@ def learnt(
 
 def key(config: Config, step: int) -> dict[str, Any]:
     """What the map of a run follows from, beside its data and the code: its checkpoint and its settings."""
-    settings = results.comparable(config)
-    return {"step": step, **{name: value for name, value in settings.items() if name not in results.SCORED}}
+    elsewhere = set(results.SCORED) - {"whitening"}
+    return {"step": step} | {name: value for name, value in results.comparable(config).items() if name not in elsewhere}
 
 
 def keep(workdir: Path, found: Float[np.ndarray, "E E"], of: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ from tiny_runs import fit, tiny_config, tiny_splits
 from experiments import embed
 from reid_jax import evaluate, network, runs, whitening, workdir
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def make(root, **lengths):
     for name, length in lengths.items():

@@ -27,8 +27,8 @@ def finished(folder, config, seed=0, data="walkers, drawn", distance=None, basel
     settings = config.evaluate
     values = {
         "dataset": config.data.dataset, "protocol": settings.protocol, "distance": distance or settings.distance,
-        "average_precision": settings.average_precision, "persons": settings.persons, **record,
-        "data": data, "split": config.data.split,
+        "average_precision": settings.average_precision, "whitening": settings.whitening,
+        "persons": settings.persons, **record, "data": data, "split": config.data.split,
         "preset": config.preset, "commit": "abc123", "baselines": {name: record for name in baselines}, **more,
     }  # fmt: skip
     if not folder.exists():
@@ -169,10 +169,21 @@ def test_results_without_a_commit_are_shown_as_such(tmp_path):
     for path in (tmp_path / "runs" / "a").rglob("*results*/*.json"):
         path.unlink()
     path = tmp_path / "runs" / "a" / "results.json"
-    path.write_text(
-        json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "commit"})
-    )
-    assert page(tmp_path / "runs")[0]["`a`"][12] == "not recorded"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({name: values[name] for name in values if name not in ("commit", "whitening")}))
+    line = page(tmp_path / "runs")[0]["`a`"]
+    assert line[12] == "not recorded" and line[3] == values["distance"]
+
+
+def test_a_run_scored_with_and_without_whitening_has_a_line_for_each(tmp_path):
+    config = change(BASE, {"whitening": 0.5})
+    finished(tmp_path / "runs" / "a", config)
+    own = tmp_path / "runs" / "a" / "results"
+    (own / "mars_official-euclidean.json").rename(own / "mars_official-euclidean-whitened0.5.json")
+    finished(tmp_path / "runs" / "a", config, 5, whitening=0.0)
+    found, _ = results.collect(tmp_path / "runs")
+    assert sorted(results.compared_by(one.results) for one in found) == ["euclidean", "euclidean, whitened 0.5"]
+    assert results.read(tmp_path / "runs" / "a", config)["whitening"] == 0.5
 
 
 def test_what_else_lies_beside_the_evaluations_is_no_evaluation(tmp_path):

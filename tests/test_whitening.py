@@ -32,6 +32,8 @@ def test_whitening_follows_from_the_persons_trained_on_and_is_learnt_once(tmp_pa
     expected = score(test[task.probe_rows], test[task.gallery_rows], task, "cosine", "trapezoid", 512)
     np.testing.assert_allclose(results["map"], 100 * expected.mean_ap, rtol=1e-6)
     assert results["whitening"] == 0.5 and results["map"] != before["map"]
+    names = {path.name for path in (folder / "results").iterdir()}
+    assert names == {"mars_official-cosine.json", "mars_official-cosine-whitened0.5.json"}
 
     learn, calls = whitening.learnt, []
     monkeypatch.setattr(whitening, "learnt", lambda *given: calls.append(given) or learn(*given))
