@@ -30,6 +30,9 @@ REGULARISATION = 0.5
 LONGEST = 16
 """Frames of a train tracklet that are embedded, its first ones: MARS has half a million, and a covariance needs few."""
 
+_ELSEWHERE = set(results.SCORED) - {"whitening"} | {"baselines", "log_every", "probe_block"}
+"""Settings that a map does not follow from."""
+
 
 def learnt(
     network: Network, variables: Parameters, train: Tracklets, readers: ReaderOf | None, mesh: Mesh | None = None
@@ -49,8 +52,8 @@ def learnt(
 
 def key(config: Config, step: int) -> dict[str, Any]:
     """What the map of a run follows from, beside its data and the code: its checkpoint and its settings."""
-    elsewhere = set(results.SCORED) - {"whitening"}
-    return {"step": step} | {name: value for name, value in results.comparable(config).items() if name not in elsewhere}
+    settings = results.comparable(config)
+    return {"step": step} | {name: value for name, value in settings.items() if name not in _ELSEWHERE}
 
 
 def keep(workdir: Path, found: Float[np.ndarray, "E E"], of: dict[str, Any]) -> None:
