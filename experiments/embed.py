@@ -56,8 +56,9 @@ def main(workdir: Path, tracklets: Path, output: Path = Path("embeddings.npz")) 
         output: the file to write.
     """
     found = read_folders(tracklets)
-    trained, variables = runs.load_run(workdir)
-    whitens = whitening.kept_by(trained.config, workdir, runs.best_step(workdir))
+    step = runs.best_step(workdir)
+    trained, variables = runs.load_run(workdir, step)
+    whitens = whitening.kept_by(trained.config, workdir, step)
     embeddings = evaluate.embed(partial(network.embed_clips, trained, variables), found, trained.config)
     similarity = variables["head"]["similarity"]
     if whitens is not None:

@@ -138,6 +138,11 @@ def evaluate(
     )
 
 
+def embedding_of(network: Network, variables: Parameters) -> Embed:
+    """The network's own embeddings, for many clips: its kernels are prepared once."""
+    return partial(networks.embed_clips, networks.program(network), networks.prepared(network, variables))
+
+
 def evaluate_network(
     network: Network,
     variables: Parameters,
@@ -148,7 +153,7 @@ def evaluate_network(
 ) -> RetrievalResult:
     """The network's own result, behind a `learnt` map of its embeddings; on a mesh the variables are replicated."""
     similarity = variables["head"]["similarity"]
-    function = partial(networks.embed_clips, networks.program(network), networks.prepared(network, variables))
+    function = embedding_of(network, variables)
     return evaluate(function, tracklets, network.config, similarity, readers, mesh, learnt)
 
 

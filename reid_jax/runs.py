@@ -151,10 +151,11 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
     all call this, and the first one writes.
     """
     mesh = devices.mesh(config.train.devices)
-    network, variables = load_run(workdir, mesh=mesh)
+    step = best_step(workdir)
+    network, variables = load_run(workdir, step, mesh)
     network = replace(network, config=config)
     scored = scored_persons(config, splits)
-    learnt = whitening_of(network, variables, workdir, splits, mesh) if config.evaluate.whitening else None
+    learnt = whitening_of(network, variables, workdir, step, splits, mesh) if config.evaluate.whitening else None
     rows = score_all(network, variables, scored, mesh, learnt)
     results = {
         "dataset": config.data.dataset,
@@ -185,10 +186,10 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
 
 
 def whitening_of(
-    network: Network, variables: Parameters, workdir: Path, splits: Splits, mesh: Mesh | None = None
+    network: Network, variables: Parameters, workdir: Path, step: int, splits: Splits, mesh: Mesh | None = None
 ) -> Float[np.ndarray, "E E"]:
     """The map that whitens by the persons a run was trained on: the one kept in its work directory, or a new one."""
-    key = whitening.key(network.config, best_step(workdir))
+    key = whitening.key(network.config, step)
     found = whitening.kept(workdir, key)
     if devices.anywhere(found is None):
         readers = feature_readers(network, variables, splits.train)

@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 
 from reid_jax import evaluate, results, runs
 from reid_jax import network as networks
-from reid_jax.checkpoints import Checkpoints
 from reid_jax.config import Config
 from reid_jax.features import ReaderOf
 from reid_jax.model import Parameters
@@ -108,10 +107,8 @@ def take_up(config: Config, workdir: Path, splits: Splits) -> Study:
     Raises:
         reid_jax.workdir.WorkDirError: there is no run, or it has no checkpoint yet.
     """
-    network, variables = runs.load_run(workdir)
-    checkpoints = Checkpoints(workdir / runs.CHECKPOINTS, read_only=True)
-    step = checkpoints.best()
-    checkpoints.close()
+    step = runs.best_step(workdir)
+    network, variables = runs.load_run(workdir, step)
     return Study(workdir, step, Network(config, network.backbone, network.cube, network.persons), variables, splits)
 
 

@@ -8,7 +8,6 @@ import io
 import json
 import zipfile
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from reid_jax import devices, evaluate, metric_learning, results
-from reid_jax import network as networks
 from reid_jax.config import Config
 from reid_jax.features import ReaderOf
 from reid_jax.model import Parameters
@@ -42,7 +40,7 @@ def learnt(
     On a mesh the variables are replicated.
     """
     known = train.take(np.flatnonzero(train.table.person > DISTRACTOR))
-    function = partial(networks.embed_clips, networks.program(network), networks.prepared(network, variables))
+    function = evaluate.embedding_of(network, variables)
     settings = network.config.evaluate
     short = replace(settings, embed_frames=min(settings.embed_frames or LONGEST, LONGEST))
     config = replace(network.config, evaluate=short)

@@ -28,8 +28,9 @@ METRICS = "metrics.jsonl"
 RESULTS = "results.json"
 WHITENING = "whitening.npz"
 
-PICTURES = ("cmc.png", "attention.png")
-OWN = (METRICS, RESULTS, WHITENING, "results", "paper", *PICTURES, "tensorboard", "checkpoints", CONFIG)
+OWN = (
+    METRICS, RESULTS, WHITENING, "results", "paper", "cmc.png", "attention.png", "tensorboard", "checkpoints", CONFIG,
+)  # fmt: skip
 """What a run leaves in its work directory, in the order of deletion: what shows that it is one comes last."""
 
 CHANGEABLE = {"preset", "steps", "log_every", "checkpoint_every", "validate_every", "data_dir", "manual_dir", "workers"}
