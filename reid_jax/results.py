@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from reid_jax.retrieval import mean_and_std
 
 SCORED = ("persons", "protocol", "distance", "whitening", "average_precision")
 """What an evaluation may choose anew, and its results name."""
+FREE = {"baselines", "embed_batch", "probe_block"}
+"""Settings of an evaluation that leave its figures as they are."""
 PLACES = {"data_dir", "manual_dir", "workers", "devices", "remat"}
 """Settings that no result depends on, beyond the order of sums."""
 FIGURES = ("rank1", "rank5", "rank10", "rank20", "map")
@@ -49,8 +51,25 @@ def differences(config: Config) -> str:
     return f"{config.preset}: {words}" if words else config.preset
 
 
+def altered(own: Config, scored: Config) -> dict[str, Any]:
+    """What an evaluation chose otherwise than its run has it, beside what `SCORED` names."""
+    before = asdict(own.evaluate)
+    others = {name: value for name, value in asdict(scored.evaluate).items() if name not in FREE | set(SCORED)}
+    return {name: value for name, value in others.items() if value != before[name]}
+
+
+def file_name(values: Mapping[str, Any]) -> str:
+    """Of an evaluation in `results/`: one for each of what it was scored by."""
+    whitened = f"whitened{values['whitening']:g}" if values["whitening"] else ""
+    precision = "" if values["average_precision"] == "trapezoid" else values["average_precision"]
+    whose = "" if values["persons"] == "test" else values["persons"]
+    others = [f"{name}={value}" for name, value in values["altered"].items()]
+    parts = (values["protocol"], values["distance"], whitened, precision, *others, whose)
+    return "-".join(part for part in parts if part) + ".json"
+
+
 def read(workdir: Path, config: Config) -> dict[str, Any] | None:
-    """The results of a run under its own protocol, distance and average precision, or None: it is not finished.
+    """The results of a run scored as its settings have it, or None: it is not finished.
 
     A later evaluation under others replaces results.json but not the file in results/.
 
@@ -59,7 +78,7 @@ def read(workdir: Path, config: Config) -> dict[str, Any] | None:
     """
     wanted = {name: getattr(config.evaluate, name) for name in SCORED}
     for found in _evaluations(workdir):
-        if all(found[name] == value for name, value in wanted.items()):
+        if not found["altered"] and all(found[name] == value for name, value in wanted.items()):
             return found
     return None
 
@@ -72,13 +91,17 @@ def _evaluations(workdir: Path) -> list[dict[str, Any]]:
             values = json.loads(path.read_text())
             if path.name != workdirs.RESULTS and isinstance(values, dict) and "rank1" not in values:
                 continue  # something else about the run
-            values = {"whitening": 0.0} | values  # Which evaluations from before there was any do not name.
-            found[tuple(values[name] for name in SCORED)] = values
+            values = {"whitening": 0.0, "altered": {}} | values  # Which evaluations from before did not name.
+            found[_scored_by(values)] = values
         except FileNotFoundError:
             continue
         except (ValueError, TypeError, KeyError) as error:
             raise workdirs.WorkDirError(f"{path} cannot be read ({error!r}); evaluate the run again") from error
     return list(found.values())
+
+
+def _scored_by(values: Mapping[str, Any]) -> tuple[Any, ...]:
+    return *(values[name] for name in SCORED), *values["altered"].items()
 
 
 def collect(folder: Path) -> tuple[list[Finished], list[str]]:
@@ -113,15 +136,15 @@ def repeats(finished: Sequence[Finished]) -> list[list[Finished]]:
     groups: dict[Any, list[Finished]] = {}
     for one in finished:
         settings = {name: value for name, value in comparable(one.config).items() if name not in REPEATS | set(SCORED)}
-        scored = tuple(one.results[name] for name in SCORED)
-        key = (*sorted(settings.items()), scored, without_split(one.results["data"]))
+        key = (*sorted(settings.items()), _scored_by(one.results), without_split(one.results["data"]))
         groups.setdefault(key, []).append(one)
     return list(groups.values())
 
 
 def compared_by(values: Mapping[str, Any]) -> str:
-    """The distance of an evaluation, and how far embeddings were whitened before it."""
-    return values["distance"] + (f", whitened {values['whitening']:g}" if values["whitening"] else "")
+    """The distance of an evaluation, how far embeddings were whitened before it, and what it chose otherwise."""
+    whitened = [f"whitened {values['whitening']:g}"] if values["whitening"] else []
+    return ", ".join([values["distance"], *whitened, *(f"{name}={value}" for name, value in values["altered"].items())])
 
 
 def figures(values: Mapping[str, Any]) -> dict[str, float]:

@@ -23,7 +23,7 @@ from reid_jax.data import training_batches
 from reid_jax.features import ReaderOf, cached_features
 from reid_jax.model import Parameters
 from reid_jax.network import Network
-from reid_jax.results import compared_by
+from reid_jax.results import altered, compared_by, file_name
 from reid_jax.retrieval import RetrievalResult, results_record
 from reid_jax.sampling import index_pairs
 from reid_jax.tracklets import Splits, Tracklets, hold_out
@@ -153,7 +153,7 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
     mesh = devices.mesh(config.train.devices)
     step = best_step(workdir)
     network, variables = load_run(workdir, step, mesh)
-    network = replace(network, config=config)
+    otherwise, network = altered(network.config, config), replace(network, config=config)
     scored = scored_persons(config, splits)
     learnt = whitening_of(network, variables, workdir, step, splits, mesh) if config.evaluate.whitening else None
     rows = score_all(network, variables, scored, mesh, learnt)
@@ -163,6 +163,7 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
         "distance": config.evaluate.distance,
         "average_precision": config.evaluate.average_precision,
         "whitening": config.evaluate.whitening,
+        "altered": otherwise,
         **results_record(rows[TRAINED]),
         "data": splits.description,
         "persons": config.evaluate.persons,
@@ -176,10 +177,7 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
     print_results(results, rows)
     workdirs.write_json(workdir / workdirs.RESULTS, results)
     (workdir / "results").mkdir(exist_ok=True)
-    whose = "" if results["persons"] == "test" else f"-{results['persons']}"
-    whitened = f"-whitened{results['whitening']:g}" if results["whitening"] else ""
-    name = f"{results['protocol']}-{results['distance']}{whitened}{whose}"
-    workdirs.write_json(workdir / "results" / f"{name}.json", results)
+    workdirs.write_json(workdir / "results" / file_name(results), results)
     pictures.save_cmc(workdir / "cmc.png", {name: row.cmc for name, row in rows.items()}, results["protocol"])
     pictures.save_attention(workdir / "attention.png", network, devices.own(variables), scored)
     return results

@@ -1,5 +1,6 @@
 """The command line: a flag for every setting, defaults from preset or run, errors that say what to mend."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -148,6 +149,10 @@ def test_the_programs_train_and_evaluate_a_run(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["evaluate", *flags])
     command_line.run(evaluate_program.main)
     assert (folder / "results" / "mars_official-cosine.json").exists()
+    monkeypatch.setattr(sys, "argv", ["evaluate", *flags, "--clip-frames", "2"])
+    command_line.run(evaluate_program.main)
+    assert json.loads((folder / "results" / "mars_official-cosine-clip_frames=2.json").read_text())["altered"]
+    assert not json.loads((folder / "results" / "mars_official-cosine.json").read_text())["altered"]
     assert workdirs.read_config(folder).evaluate.distance == "euclidean", "the run's settings are its own"
     assert "cosine" in capfd.readouterr().out
 

@@ -28,13 +28,13 @@ def finished(folder, config, seed=0, data="walkers, drawn", distance=None, basel
     values = {
         "dataset": config.data.dataset, "protocol": settings.protocol, "distance": distance or settings.distance,
         "average_precision": settings.average_precision, "whitening": settings.whitening,
-        "persons": settings.persons, **record, "data": data, "split": config.data.split,
+        "altered": {}, "persons": settings.persons, **record, "data": data, "split": config.data.split,
         "preset": config.preset, "commit": "abc123", "baselines": {name: record for name in baselines}, **more,
     }  # fmt: skip
     if not folder.exists():
         workdir.open_workdir(folder, config, resume=False, overwrite=False)
     (folder / "results").mkdir(exist_ok=True)
-    workdir.write_json(folder / "results" / f"{values['protocol']}-{values['distance']}.json", values)
+    workdir.write_json(folder / "results" / results.file_name(values), values)
     workdir.write_json(folder / "results.json", values)
     return values
 
@@ -178,8 +178,6 @@ def test_results_without_a_commit_are_shown_as_such(tmp_path):
 def test_a_run_scored_with_and_without_whitening_has_a_line_for_each(tmp_path):
     config = change(BASE, {"whitening": 0.5})
     finished(tmp_path / "runs" / "a", config)
-    own = tmp_path / "runs" / "a" / "results"
-    (own / "mars_official-euclidean.json").rename(own / "mars_official-euclidean-whitened0.5.json")
     finished(tmp_path / "runs" / "a", config, 5, whitening=0.0)
     found, _ = results.collect(tmp_path / "runs")
     assert sorted(results.compared_by(one.results) for one in found) == ["euclidean", "euclidean, whitened 0.5"]
@@ -202,6 +200,21 @@ def test_a_run_scored_otherwise_later_keeps_its_own_results(tmp_path):
     finished(tmp_path / "run", config, 5, distance="cosine")
     assert json.loads((tmp_path / "run" / "results.json").read_text())["distance"] == "cosine"
     assert results.read(tmp_path / "run", config) == own
+
+
+def test_a_run_scored_with_other_clips_later_keeps_its_own_results(tmp_path):
+    config = tiny_config()
+    own = finished(tmp_path / "run", config)
+    otherwise = change(config, {"conditions": 10, "clip_frames": 2, "probe_block": 7, "average_precision": "step"})
+    assert results.altered(config, otherwise) == {"clip_frames": 2, "conditions": 10}
+    other = finished(tmp_path / "run", config, 5, altered=results.altered(config, otherwise))
+    step = finished(tmp_path / "run", config, 6, average_precision="step")
+    found, _ = results.collect(tmp_path)
+    assert len(results.repeats(found)) == 3 and all(
+        values in [one.results for one in found] for values in (other, step)
+    )
+    assert results.read(tmp_path / "run", config) == own
+    assert results.compared_by(other) == "euclidean, clip_frames=2, conditions=10"
 
 
 def test_the_version_is_the_commit_of_our_own_working_copy_or_the_packages(tmp_path, monkeypatch):
