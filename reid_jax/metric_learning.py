@@ -46,8 +46,8 @@ def whitening(embeddings: Embeddings, share: float, regularisation: float) -> Fl
         ValueError: the embeddings are not finite, or the covariance is singular.
     """
     x = _centred(embeddings)
-    covariance = _regularised(x.T @ x / len(x), regularisation, "the embeddings' covariance")
-    values, vectors = scipy.linalg.eigh(covariance)
+    values, vectors = scipy.linalg.eigh(_shrunk(x.T @ x / len(x), regularisation))
+    _check_regular(values, "the embeddings' covariance")
     return vectors * values ** (-share / 2)
 
 
@@ -200,18 +200,27 @@ def _laplacian_rows(affinity: Float[np.ndarray, "n n"], x: Float[np.ndarray, "n 
 
 
 def _regularised(scatter: Float[np.ndarray, "E E"], share: float, what: str) -> Float[np.ndarray, "E E"]:
-    """(1 - share) S + share tr(S)/E I; an error where that is singular."""
+    """`_shrunk`; an error where that is singular."""
+    shrunk = _shrunk(scatter, share)
+    _check_regular(scipy.linalg.eigvalsh(shrunk), what)
+    return shrunk
+
+
+def _shrunk(scatter: Float[np.ndarray, "E E"], share: float) -> Float[np.ndarray, "E E"]:
+    """(1 - share) S + share tr(S)/E I."""
     if not 0 <= share < 1:
         raise ValueError(f"regularisation is {share}: a share in [0, 1)")
     size = len(scatter)
-    shrunk = (1 - share) * scatter + share * np.trace(scatter) / size * np.eye(size)
-    values = scipy.linalg.eigvalsh(shrunk)
-    if values[0] <= values[-1] * size * np.finfo(np.float64).eps:
+    return (1 - share) * scatter + share * np.trace(scatter) / size * np.eye(size)
+
+
+def _check_regular(values: Float[np.ndarray, "E"], what: str) -> None:
+    """An error where these eigenvalues, in ascending order, are a singular matrix's."""
+    if values[0] <= values[-1] * len(values) * np.finfo(np.float64).eps:
         raise ValueError(
             f"{what} is singular (smallest eigenvalue {values[0]:.1e}, largest {values[-1]:.1e}): map the embeddings "
             "to fewer dimensions by PCA first, raise regularisation, or give more tracklets"
         )
-    return shrunk
 
 
 def _centred(embeddings: Embeddings) -> Embeddings:
