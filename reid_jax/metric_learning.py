@@ -9,7 +9,6 @@ mapped embedding, `P` persons. Leave junk and distractors out of the train embed
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Int
-from sklearn.decomposition import PCA
 
 Embeddings = Float[np.ndarray, "N E"]
 Labels = Int[np.ndarray, "N"]
@@ -21,6 +20,8 @@ def pca(embeddings: Embeddings, dimensions: int) -> Float[np.ndarray, "E {dimens
     Raises:
         ValueError: the embeddings span fewer directions, or are not finite.
     """
+    from sklearn.decomposition import PCA  # half a second, which every program would wait for
+
     count, size = _finite(embeddings).shape
     most = min(count - 1, size)
     if not 1 <= dimensions <= most:
