@@ -15,6 +15,9 @@ from reid_jax.config import (
     TrainConfig,
 )
 
+STOCHASTIC_DEPTH = 0.2
+"""Of EfficientNet's published training; the small network for walkers has none."""
+
 
 def preset(name: PresetName, dataset: DatasetName) -> Config:
     """The settings of a preset for a data set: the paper's, ours, or ours at CPU size."""
@@ -95,20 +98,25 @@ def _default(dataset: DatasetName) -> Config:
 
 
 def _strong(dataset: DatasetName) -> Config:
-    """The default with what a longer training bears, and embeddings half whitened at the end (docs/recipe.md)."""
+    """The default with what a longer training bears (docs/recipe.md).
+
+    Real pedestrians: a batch-norm neck before the identities too, and embeddings half whitened at the end.
+    """
     base = _default(dataset)
-    return replace(
+    longer = replace(
         base,
         data=replace(base.data, erase=0.5, sampling="spread"),
-        backbone=replace(base.backbone, stochastic_depth=_depth(dataset)),
         train=replace(base.train, steps=4500, average=0.99, checkpoint_every=500, validate_every=500),
-        evaluate=replace(base.evaluate, distance="cosine", whitening=0.0 if dataset == "walkers" else 0.5),
+        evaluate=replace(base.evaluate, distance="cosine"),
     )
-
-
-def _depth(dataset: DatasetName) -> float:
-    """The stochastic depth of EfficientNet's published training; the small network for walkers has none."""
-    return 0.0 if dataset == "walkers" else 0.2
+    if dataset == "walkers":
+        return longer
+    return replace(
+        longer,
+        backbone=replace(base.backbone, stochastic_depth=STOCHASTIC_DEPTH),
+        loss=replace(base.loss, neck=True, classifier="linear"),
+        evaluate=replace(longer.evaluate, whitening=0.5),
+    )
 
 
 def _small(dataset: DatasetName) -> Config:
@@ -150,7 +158,7 @@ def _pooling(dataset: DatasetName) -> Config:
         base,
         head="pooling",
         data=replace(base.data, frames=2, pairs_per_person=2, erase=0.5),
-        backbone=replace(base.backbone, stochastic_depth=_depth(dataset)),
+        backbone=replace(base.backbone, stochastic_depth=0.0 if dataset == "walkers" else STOCHASTIC_DEPTH),
         loss=LossConfig(penalty=0.0, pairs="none", identity=1.0, classifier="linear", triplet=1.0, neck=True),
         train=replace(base.train, optimizer="adam", learning_rate=3.5e-4, l2=5e-4),
         evaluate=replace(base.evaluate, distance="cosine"),
