@@ -132,6 +132,15 @@ def test_paper_5x5_differs_in_its_kernels_alone():
     assert changed == {"preset", "input_kernels", "state_kernels"}
 
 
+@pytest.mark.parametrize("dataset", get_args(DatasetName))
+def test_strong_is_default_but_for_what_its_recipe_names(dataset):
+    default, strong = (workdir.flatten(preset(name, dataset)) for name in ("default", "strong"))
+    longer = {"preset", "erase", "sampling", "steps", "average", "checkpoint_every", "validate_every"}
+    pedestrians = {"stochastic_depth", "neck", "classifier", "whitening"}
+    changed = {name for name, value in strong.items() if default[name] != value}
+    assert changed == longer | ({"distance"} if dataset == "walkers" else pedestrians)
+
+
 def test_small_is_default_with_a_smaller_recurrence_and_a_frozen_backbone_where_it_is_large():
     for dataset in get_args(DatasetName):
         default, small = (preset(name, dataset) for name in ("default", "small"))
