@@ -44,18 +44,21 @@ def comparable(config: Config) -> dict[str, Any]:
 def differences(config: Config) -> str:
     """The preset, and every setting that differs from it and may change a result."""
     usual = comparable(preset(config.preset, config.data.dataset))
-    changed = {
-        name: value for name, value in comparable(config).items() if name not in UNNAMED and usual[name] != value
-    }
-    words = ", ".join(f"{name}={settings.in_words(value)}" for name, value in changed.items())
+    words = ", ".join(_named(_changed(usual, comparable(config), UNNAMED)))
     return f"{config.preset}: {words}" if words else config.preset
 
 
 def altered(own: Config, scored: Config) -> dict[str, Any]:
     """What an evaluation chose otherwise than its run has it, beside what `SCORED` names."""
-    before = asdict(own.evaluate)
-    others = {name: value for name, value in asdict(scored.evaluate).items() if name not in FREE | set(SCORED)}
-    return {name: value for name, value in others.items() if value != before[name]}
+    return _changed(asdict(own.evaluate), asdict(scored.evaluate), FREE | set(SCORED))
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], but: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in now.items() if name not in but and before[name] != value}
+
+
+def _named(values: Mapping[str, Any]) -> list[str]:
+    return [f"{name}={settings.in_words(value)}" for name, value in values.items()]
 
 
 def file_name(values: Mapping[str, Any]) -> str:
@@ -63,8 +66,7 @@ def file_name(values: Mapping[str, Any]) -> str:
     whitened = f"whitened{values['whitening']:g}" if values["whitening"] else ""
     precision = "" if values["average_precision"] == "trapezoid" else values["average_precision"]
     whose = "" if values["persons"] == "test" else values["persons"]
-    others = [f"{name}={value}" for name, value in values["altered"].items()]
-    parts = (values["protocol"], values["distance"], whitened, precision, *others, whose)
+    parts = (values["protocol"], values["distance"], whitened, precision, *_named(values["altered"]), whose)
     return "-".join(part for part in parts if part) + ".json"
 
 
@@ -144,7 +146,7 @@ def repeats(finished: Sequence[Finished]) -> list[list[Finished]]:
 def compared_by(values: Mapping[str, Any]) -> str:
     """The distance of an evaluation, how far embeddings were whitened before it, and what it chose otherwise."""
     whitened = [f"whitened {values['whitening']:g}"] if values["whitening"] else []
-    return ", ".join([values["distance"], *whitened, *(f"{name}={value}" for name, value in values["altered"].items())])
+    return ", ".join([values["distance"], *whitened, *_named(values["altered"])])
 
 
 def figures(values: Mapping[str, Any]) -> dict[str, float]:

@@ -210,9 +210,8 @@ def test_a_run_scored_with_other_clips_later_keeps_its_own_results(tmp_path):
     other = finished(tmp_path / "run", config, 5, altered=results.altered(config, otherwise))
     step = finished(tmp_path / "run", config, 6, average_precision="step")
     found, _ = results.collect(tmp_path)
-    assert len(results.repeats(found)) == 3 and all(
-        values in [one.results for one in found] for values in (other, step)
-    )
+    assert len(results.repeats(found)) == 3
+    assert all(values in [one.results for one in found] for values in (other, step))
     assert results.read(tmp_path / "run", config) == own
     assert results.compared_by(other) == "euclidean, clip_frames=2, conditions=10"
 
