@@ -15,7 +15,7 @@ from rich.table import Table
 
 from experiments import finished_run
 from reid_jax import grounding, workdir
-from reid_jax.studies import Study
+from reid_jax.studies import Study, check_attention
 
 SEEN = 0.6
 """A frame counts as unoccluded where at least this share of the person is in sight."""
@@ -23,6 +23,7 @@ SEEN = 0.6
 
 def make(study: Study) -> None:
     """Measures a run's attention, prints the table and writes the file."""
+    check_attention(study, "the share of attention")
     where, when = grounding.measure(study.network, study.variables, study.splits.test, SEEN)
     table = Table(title=f"attention of {study.workdir}, test persons")
     for column in ("", "attended", "uniform", "counted"):

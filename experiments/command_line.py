@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar, get_args
@@ -24,10 +25,6 @@ class Arguments:
     config: Config
     workdir: Path
     """Folder of the run: settings, checkpoints, metrics, results, pictures."""
-    resume: bool = False
-    """Go on with the run in the work directory, from its latest checkpoint, with its own settings."""
-    overwrite: bool = False
-    """Delete the run in the work directory and begin anew."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +39,30 @@ class SharedArguments(Arguments):
     """Which one this is, counted from 0 (not with `auto`)."""
 
 
+@dataclass(frozen=True)
+class TrainArguments(SharedArguments):
+    """The same, of the program that trains."""
+
+    resume: bool = False
+    """Go on with the run in the work directory, from its latest checkpoint, with its own settings."""
+    overwrite: bool = False
+    """Delete the run in the work directory and begin anew."""
+
+
 Kind = TypeVar("Kind", bound=Arguments)
 
 
 def parse(
-    description: str, arguments: list[str] | None = None, existing: bool = False, kind: type[Kind] = Arguments
+    description: str,
+    arguments: list[str] | None = None,
+    existing: bool = False,
+    kind: type[Kind] = Arguments,
+    workdir: Path | None = None,
 ) -> Kind:
     """The command line: `--preset` and `--dataset` choose the defaults, every other flag changes one setting.
 
-    With `--resume`, or for a program that needs an `existing` run, the defaults are that run's own settings.
+    With `--resume`, or for a program that needs an `existing` run, the defaults are that run's own settings. `workdir`
+    is the folder where none is given (default: the data set's below runs/).
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -59,12 +71,20 @@ def parse(
     first.add_argument("--workdir", type=Path)
     first.add_argument("--resume", action="store_true")
     chosen, _ = first.parse_known_args(arguments)
-    workdir = chosen.workdir or Path("runs") / chosen.dataset
+    workdir = chosen.workdir or workdir or Path("runs") / chosen.dataset
     asks_help = "--help" in arguments or "-h" in arguments
     continues = existing or (chosen.resume and (workdir / workdirs.CONFIG).exists())
     config = workdirs.read_config(workdir) if continues and not asks_help else preset(chosen.preset, chosen.dataset)
     flat = Annotated[kind, tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes]
     return tyro.cli(flat, args=arguments, default=kind(config, workdir), description=description)
+
+
+def refuse(arguments: Sequence[str], reasons: Mapping[str, str]) -> None:
+    """Raises ValueError where a flag is among the arguments that would do nothing, with the reason why."""
+    for argument in arguments:
+        flag = argument.partition("=")[0].replace("_", "-")
+        if flag in reasons:
+            raise ValueError(f"{flag}: {reasons[flag]}")
 
 
 def join(arguments: SharedArguments) -> None:

@@ -10,7 +10,7 @@ the same for an FC-GRU, 3 H1^2 H2^2 (Cx Ch + Ch^2). XLA leaves out products with
 and adds the gates' element-wise steps. Nothing is trained and no data is read. The preset `paper` has 21.2 million
 parameters and 1,038 million multiply-adds a frame by formula (XLA counts 739), its FC-GRU 2,714 million of both. 1 s on
 2 cores. Written to
-WORKDIR/paper/complexity.json.
+WORKDIR/paper/complexity.json (default: runs/complexity).
 """
 
 from dataclasses import asdict
@@ -85,7 +85,7 @@ def _name(layer: Layer) -> str:
 
 def main() -> None:
     """The program."""
-    arguments = command_line.parse(__doc__)
+    arguments = command_line.parse(__doc__, workdir=Path("runs") / NAME)
     make(arguments.config, arguments.workdir)
 
 

@@ -4,12 +4,12 @@ As in:
 
     python -m experiments.embed --workdir runs/mars --tracklets PATH --output embeddings.npz
 
-The file holds `name` [N] and `embedding` [N, E] in the order of the folders' names, and v [E] and c of Eq. 8. Where
-the run whitens, embeddings come whitened, as its evaluation compares them, and without v and c, which do not fit them.
+The file holds `name` [N] and `embedding` [N, E] in the order of the folders' names, as the run's evaluation compares
+them: averaged over its test-time conditions, behind its neck, whitened where it has that. v [E] and c of Eq. 8 are
+there too where they fit such embeddings: not whitened, and on the side of a neck that they were trained on.
 """
 
 import io
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +59,12 @@ def main(workdir: Path, tracklets: Path, output: Path = Path("embeddings.npz")) 
     step = runs.best_step(workdir)
     trained, variables = runs.load_run(workdir, step)
     whitens = whitening.kept_by(trained.config, workdir, step)
-    embeddings = evaluate.embed(partial(network.embed_clips, trained, variables), found, trained.config)
-    similarity = variables["head"]["similarity"]
+    embeddings = evaluate.embed_conditions(
+        evaluate.embedding_of(trained, variables), found, trained.config, "whole", None
+    )
+    similarity = {} if whitens is not None or network.is_behind_neck(trained) else variables["head"]["similarity"]
     if whitens is not None:
-        embeddings, similarity = embeddings @ whitens, {}
+        embeddings = embeddings @ whitens
     buffer = io.BytesIO()
     np.savez(buffer, name=np.array(found.table.name), embedding=embeddings, **similarity)
     write_atomically(output, buffer.getvalue())

@@ -14,7 +14,7 @@ def main() -> None:
     """The program."""
     arguments = command_line.parse(__doc__, existing=True, kind=command_line.SharedArguments)
     command_line.join(arguments)
-    workdir.check_resumable(arguments.workdir, arguments.config)
+    workdir.check_scorable(arguments.workdir, arguments.config)
     splits = devices.first_then_all(lambda: data_builders.load(arguments.config.data))
     runs.evaluate_run(arguments.config, arguments.workdir, splits)
 

@@ -60,12 +60,13 @@ def measure(run: SweepRun, root: Path) -> dict[str, float]:
 
 def main(arguments: Sequence[str]) -> products.Product | None:
     """Trains what is not finished, and writes and draws the losses; None where that was done before."""
-    chosen, base = many_runs.parse(flags(), arguments)
+    chosen, base = many_runs.parse(flags(), arguments, ("--penalty", "--validation-persons"))
     root = chosen.workdir or Path("runs") / f"{NAME}-{base.data.dataset}"
     splits = many_runs.load(base.data)
     person = splits.train.table.person
     base = change(base, {"validation_persons": round(SHARE * len(np.unique(person[person > DISTRACTOR])))})
     found = sweeps.generate(base, [Axis("penalty", tuple(chosen.penalties)), Axis(sweeps.SEED, tuple(chosen.seeds))])
+    held_out.plain(base)  # An error now, not after the trainings.
     many_runs.train(found, root, chosen.together)
     key = {"runs": {run.name: results.comparable(run.config) for run in found}}
     if products.is_finished(root, NAME, key):

@@ -46,7 +46,7 @@ def make(places: list[Path]) -> products.Product:
     Raises:
         reid_jax.workdir.WorkDirError: one of them holds no run, or one that has logged nothing.
     """
-    logged = {place.name: _logged(place) for place in places}
+    logged = dict(zip(products.names(places), map(_logged, places), strict=True))
     panels = {
         words: [figures.Line(name, *_points(lines, quantity)) for name, lines in logged.items()]
         for quantity, words in PANELS.items()
@@ -54,7 +54,7 @@ def make(places: list[Path]) -> products.Product:
     figures.save_panels(products.path_of(places[0], NAME), panels, "training step", None, "convergence")
     rows = [(name, *row) for name, lines in logged.items() for row in _rows(lines)]
     configs = [read_config(place) for place in places]
-    described = "; ".join(f"`{p.name}`, {results.differences(c)}" for p, c in zip(places, configs, strict=True))
+    described = "; ".join(f"`{name}`, {results.differences(c)}" for name, c in zip(logged, configs, strict=True))
     product = products.make(
         NAME,
         "Fig. 5b: convergence",
@@ -91,7 +91,7 @@ def _rows(lines: Sequence[dict[str, Any]]) -> list[tuple]:
         known |= {name: line[name] for name in ("pair_loss", "accuracy") if name in line}
         filled.append({**known, "step": line["step"], "map": line.get("validation_map")})
     scored = [line for line in filled if line["map"] is not None]
-    chosen = scored if 0 < len(scored) <= ROWS else filled[:: max(1, len(filled) // ROWS)]
+    chosen = scored if 0 < len(scored) <= ROWS else filled[:: max(1, -(-len(filled) // ROWS))]
     return [(line["step"], f"{line['pair_loss']:.3f}", 100 * line["accuracy"], line["map"]) for line in chosen]
 
 

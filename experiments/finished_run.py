@@ -13,7 +13,7 @@ def start(make: Callable[[Study], object], description: str) -> None:
 
     def program() -> None:
         arguments = command_line.parse(description, existing=True)
-        workdir.check_resumable(arguments.workdir, arguments.config)
+        workdir.check_scorable(arguments.workdir, arguments.config)
         splits = data_builders.load(arguments.config.data)
         make(studies.take_up(arguments.config, arguments.workdir, splits))
 

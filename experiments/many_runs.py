@@ -28,18 +28,25 @@ def parser(name: str, description: str, seeds: Sequence[int]) -> argparse.Argume
     return made
 
 
-def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[argparse.Namespace, Config]:
+SINGLE = dict.fromkeys(
+    ("--resume", "--overwrite"),
+    "of a single run; finished runs are skipped here and others resumed, and to begin one anew, delete its folder",
+)
+"""Flags that do not go with several runs, and why."""
+
+
+def parse(
+    parser: argparse.ArgumentParser, arguments: Sequence[str], varied: Sequence[str] = ()
+) -> tuple[argparse.Namespace, Config]:
     """A program's own flags, and the settings that its runs share from all others, which are those of a single run.
 
     Raises:
-        SweepError: a flag does not go with several runs.
+        ValueError: a flag does not go with several runs, or sets what is `varied` by the program itself.
     """
     chosen, shared = parser.parse_known_args(arguments)
     if {"--help", "-h"} & set(shared):
         print(parser.format_help())
-    for flag in ("--resume", "--overwrite", "--seed"):
-        if flag in shared:
-            raise SweepError(f"{flag} is of a single run: finished runs are skipped here and others resumed")
+    command_line.refuse(shared, SINGLE | dict.fromkeys(("--seed", *varied), "varies over the runs of this program"))
     return chosen, command_line.parse("The flags that all runs share:", shared).config
 
 

@@ -1,4 +1,4 @@
-"""Every table and figure of the paper, one after the other; what is finished already is skipped.
+"""The paper's tables and figures, one after the other; what is finished already is skipped.
 
 As in:
 
@@ -78,7 +78,7 @@ def main(workdir: Path = Path("runs/walkers"), beside: Sequence[Path] = (), smal
     if products.is_finished(workdir, table8.NAME, table8.key(places)):
         print(f"{table8.NAME} is finished already")
     else:
-        parts[table8.NAME] = lambda: table8.make(places, [], None, config.data.split)
+        parts[table8.NAME] = lambda: table8.make(places)
     parts[complexity.NAME] = lambda: complexity.make(preset("paper", "mars"), workdir)
     if small:
         root = workdir.parent

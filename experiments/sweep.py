@@ -3,7 +3,7 @@
 As in:
 
     python -m experiments.sweep --dataset walkers --kernels 1 3 5 7 9 --layers 2 3 --seeds 0 1 2
-    python -m experiments.sweep --dataset mars --vary penalty=0,0.1,1,10 pairs=drawn,cross --steps 500
+    python -m experiments.sweep --dataset mars --vary penalty=0,0.1,1,10 channels=64+64,128+128 --steps 500
     python -m experiments.sweep --dataset prid2011 --vary channels=64+128,128+128 --splits 0 1 2 3 4 5 6 7 8 9
     python -m experiments.sweep --dataset prid2011 --splits 0 1 2 3 4 5 6 7 8 9 --together 10
 
@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import data_builders
-from experiments import command_line
+from experiments import command_line, many_runs
 from reid_jax import figures, results, sweeps, trials
 from reid_jax.config import Config, DataConfig
 from reid_jax.sweeps import KERNELS, LAYERS, SEED, SPLIT, Axis, Summary, SweepError
@@ -63,18 +63,17 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, Config]:
     """The flags of the sweep, and the configuration that its runs share.
 
     Raises:
-        SweepError: a flag does not go with a sweep.
+        ValueError: a flag does not go with a sweep.
     """
     parser = flags()
     chosen, shared = parser.parse_known_args(arguments)
     if {"--help", "-h"} & set(shared):
         print(parser.format_help())
-    for flag in ("--resume", "--overwrite"):
-        if flag in shared:
-            raise SweepError(
-                f"{flag}: a sweep skips its finished runs and resumes the others by itself; to begin one anew, delete "
-                "its folder"
-            )
+    varied = [text.partition("=")[0].replace("_", "-") for text in chosen.vary]
+    varied += [name for name, values in ((SEED, chosen.seeds), (SPLIT, chosen.splits)) if values]
+    command_line.refuse(
+        shared, many_runs.SINGLE | {f"--{name}": "varies over the runs of this sweep" for name in varied}
+    )
     return chosen, command_line.parse("The flags that all runs share:", shared).config
 
 

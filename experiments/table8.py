@@ -13,7 +13,7 @@ walkers and tested on the MARS subset 27.6, 13.9. Both, with their own data sets
 Written to paper/table8.json below the first work directory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -32,29 +32,34 @@ from reid_jax.workdir import MetricsLog, read_config
 NAME = "table8"
 
 
-def main(workdirs: Sequence[Path], targets: Sequence[str] = (), data_dir: Path | None = None, split: int = 0) -> None:
+def main(
+    workdirs: Sequence[Path], targets: Sequence[str] = (), data_dir: Path | None = None, split: int | None = None
+) -> None:
     """The program.
 
     Args:
         workdirs: the runs.
         targets: data sets, each NAME or NAME=PATH of its download (default: those of the runs).
         data_dir: folder of the prepared data sets (default: each run's own).
-        split: which split of iLIDS-VID and PRID 2011.
+        split: which split of iLIDS-VID and PRID 2011 (default: 0); a run's own data set keeps the run's.
     """
-    make(list(workdirs), list(targets), data_dir, split)
+    make(list(workdirs), targets, data_dir, split)
 
 
-def make(places: list[Path], targets: list[str], data_dir: Path | None, split: int) -> products.Product:
+def make(
+    places: list[Path], targets: Sequence[str] = (), data_dir: Path | None = None, split: int | None = None
+) -> products.Product:
     """Scores the runs and writes the table.
 
     Raises:
         ValueError: a target is no data set.
     """
-    configs = [read_config(place) for place in places]
+    names, configs = products.names(places), [read_config(place) for place in places]
     rows, values = [], []
-    for place, config in zip(places, configs, strict=True):
+    for place, workdir, config in zip(places, names, configs, strict=True):
         for target in target_settings(targets, configs):
-            moved = change(config, target | {"split": split} | ({"data_dir": str(data_dir)} if data_dir else {}))
+            own = {"split": _split(config, target, split)} | ({"data_dir": str(data_dir)} if data_dir else {})
+            moved = change(config, target | own)
             study = studies.take_up(moved, place, data_builders.load(moved.data))
             record = results_record(study.score(study.sides))
             source, name = config.data.dataset, moved.data.dataset
@@ -62,7 +67,7 @@ def make(places: list[Path], targets: list[str], data_dir: Path | None, split: i
             paper = "  ".join(f"{figure:.1f}" for figure in quoted) if quoted else "-"
             counts = record["probes"], record["gallery"]
             rows.append((source, name, *(record[figure] for figure in FIGURES), *counts, paper))
-            values.append({"workdir": place.name, "trained_on": source, "data": study.splits.description, **record})
+            values.append({"workdir": workdir, "trained_on": source, "data": study.splits.description, **record})
     product = products.make(
         NAME,
         "Table VIII: cross-data-set testing",
@@ -70,7 +75,7 @@ def make(places: list[Path], targets: list[str], data_dir: Path | None, split: i
         products.Provenance(
             configs[0].data.dataset,
             "; ".join(dict.fromkeys(value["data"] for value in values)),
-            "; ".join(f"`{p.name}`, {differences(c)}" for p, c in zip(places, configs, strict=True)),
+            "; ".join(f"`{name}`, {differences(config)}" for name, config in zip(names, configs, strict=True)),
             "each target's own protocol",
         ),
         ("trained on", "tested on", "rank-1", "rank-5", "rank-10", "rank-20", "mAP", "probes", "gallery",
@@ -78,20 +83,27 @@ def make(places: list[Path], targets: list[str], data_dir: Path | None, split: i
         rows,
         {"rows": values},
     )  # fmt: skip
-    products.save(places[0], product, key(places))
+    products.save(places[0], product, key(places, targets, split))
     return product
 
 
-def key(places: list[Path]) -> dict[str, Any]:
-    """What the table of the runs' own data sets follows from, beside the code."""
+def _split(config: Config, target: Mapping[str, Any], wanted: int | None) -> int:
+    """Of a target: a run's own data set keeps the run's, whose other splits test persons that it was trained on."""
+    if target["dataset"] == config.data.dataset:
+        return config.data.split
+    return (wanted or 0) if target["protocol"] == "two_camera" else 0
+
+
+def key(places: list[Path], targets: Sequence[str] = (), split: int | None = None) -> dict[str, Any]:
+    """What the table follows from, beside the code."""
     found = {}
-    for place in places:
+    for name, place in zip(products.names(places), places, strict=True):
         log, settings = MetricsLog.read(place), comparable(read_config(place))
-        found[place.name] = {"settings": settings, "logged": log[-1]["step"] if log else 0}
-    return {"runs": found}
+        found[name] = {"settings": settings, "logged": log[-1]["step"] if log else 0}
+    return {"runs": found, "targets": list(targets), "split": split}
 
 
-def target_settings(targets: list[str], configs: list[Config]) -> list[dict[str, str | None]]:
+def target_settings(targets: Sequence[str], configs: list[Config]) -> list[dict[str, str | None]]:
     """The settings of the data that each target names.
 
     Raises:

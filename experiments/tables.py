@@ -36,10 +36,10 @@ PREFACE = """# Results
 
 Written by `make tables` from the finished runs below `{folder}`. All figures are percentages; `±` is the standard
 deviation over runs that are equal but for their seed and split (divided by their number). *settings* are those that
-differ from the named preset. *commit* is that of the evaluation, `-dirty` where files differed from it. The paper's
-figures are of the full data sets with Euclidean distances, averaged over 10 trials; it gives neither mAP nor a name for
-its protocol. The runs come first, then the paper's tables and figures made of them (`make paper`, `make paper-small`);
-pictures are of walkers alone, since the other data sets' frames are their authors'.
+differ from the named preset as it was at that *commit* (of the evaluation, `-dirty` where files differed from it). The
+paper's figures are of the full data sets with Euclidean distances, averaged over 10 trials; it gives neither mAP nor a
+name for its protocol. The runs come first, then the paper's tables and figures made of them (`make paper`, `make
+paper-small`); pictures are of walkers alone, since the other data sets' frames are their authors'.
 """
 
 

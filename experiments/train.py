@@ -15,7 +15,7 @@ from reid_jax import devices, runs, workdir
 
 def main() -> None:
     """The program."""
-    arguments = command_line.parse(__doc__, kind=command_line.SharedArguments)
+    arguments = command_line.parse(__doc__, kind=command_line.TrainArguments)
     command_line.join(arguments)
     place = arguments.workdir, arguments.config, arguments.resume, arguments.overwrite
     devices.first_alone(lambda: workdir.check_usable(*place))

@@ -97,7 +97,8 @@ class BackboneConfig:
     """Products in float32; or on an accelerator with factors rounded as its matrix units do (NVIDIA: TF32); or the
     backbone and the recurrence's products in bfloat16. Parameters, statistics, states and loss are float32."""
     cache_features: bool = False
-    """Compute a frozen backbone's features once, keep them on disk, and train on them."""
+    """Compute a frozen backbone's features once, keep them on disk, and train on them: plain and mirrored frames alone,
+    whatever `crop` and `translation` say."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ class EvaluateConfig:
     """A tracklet's embedding is the mean over its clips of so many frames (0: it is one clip, as in the paper)."""
     embed_batch: int = 2048
     """Frames embedded together; clips are bucketed by length and padded to powers of two."""
-    conditions: int = 1
+    conditions: Literal[1, 2, 10] = 1
     """Test-time crop x mirror conditions to average over (1: the plain frame, 2: and its mirror, 10: the paper's)."""
     whitening: float = 0.0
     """Embeddings are whitened by those of the train persons before they are compared (0: not at all, 1: wholly)."""

@@ -2,77 +2,64 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reid_jax.config import Config
 
+_AT_LEAST_ONE = (
+    "frames", "height", "width", "pairs_per_person", "state_hidden", "steps", "log_every", "checkpoint_every",
+    "validate_every", "embed_batch", "probe_block", "first_last_frames",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "seed", "validation_persons", "workers", "devices", "backbone_rate", "location_hidden", "penalty", "hardness",
+    "identity", "identity_margin", "triplet", "margin", "warmup_steps", "weight_decay", "l2", "embed_frames",
+    "clip_frames", "conditions_below",
+)  # fmt: skip
+_BELOW_ONE = (
+    "translation", "colour", "stochastic_depth", "dropout_between", "dropout_top", "smoothing", "average",
+)  # fmt: skip
+_RANGES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
+    "at least one": (_AT_LEAST_ONE, lambda value: value >= 1),
+    "0 or more": (_NOT_NEGATIVE, lambda value: 0 <= value < math.inf),
+    "more than 0": (("learning_rate", "clip"), lambda value: 0 < value < math.inf),
+    "a share in [0, 1)": (_BELOW_ONE, lambda value: 0 <= value < 1),
+    "a share in [0, 1]": (("erase", "whitening"), lambda value: 0 <= value <= 1),
+    "a share of the frame in (0, 1]": (("crop",), lambda value: 0 < value <= 1),
+}
+
 
 def problems(config: Config) -> list[str]:
     """What contradicts itself in a configuration: the field, its value and the remedy."""
-    data, backbone, recurrent, train = config.data, config.backbone, config.recurrent, config.train
+    groups = (value for value in vars(config).values() if dataclasses.is_dataclass(value))
+    settings = vars(config) | {name: value for group in groups for name, value in vars(group).items()}
+    outside = [
+        f"{name} is {settings[name]}: {words}"
+        for words, (names, holds) in _RANGES.items()
+        for name in names
+        if not holds(settings[name])
+    ]
+    # What follows may divide by a setting.
+    rules = {} if outside else _network(config) | _batches(config) | _cached(config) | _losses(config) | _scored(config)
+    return outside + [text for text, broken in rules.items() if broken]
+
+
+def _network(config: Config) -> dict[str, bool]:
+    backbone, recurrent = config.backbone, config.recurrent
     layers = {len(recurrent.channels), len(recurrent.input_kernels), len(recurrent.state_kernels)}
-    rates = (recurrent.dropout_between, recurrent.dropout_top)
     even = [kernel for kernel in recurrent.input_kernels + recurrent.state_kernels if kernel < 1 or kernel % 2 == 0]
-    rules = {
+    return {
         "channels, input_kernels and state_kernels differ in length: give one of each a layer": len(layers) > 1,
         f"kernel sides must be odd and positive, not {even}": bool(even),
-        f"batch_pairs is {train.batch_pairs}: half of them are positive: give an even number": train.batch_pairs % 2,
-        f"frames is {data.frames}: a clip has at least one": data.frames < 1,
-        f"crop is {data.crop}: a share of the frame in (0, 1]": not 0 < data.crop <= 1,
-        f"steps is {train.steps}: at least one": train.steps < 1,
-        f"batch_pairs is {train.batch_pairs}: at least two": train.batch_pairs < 2,
-        f"log_every and checkpoint_every are {train.log_every} and {train.checkpoint_every}: at least one": (
-            min(train.log_every, train.checkpoint_every) < 1
+        f"channels is {recurrent.channels}: at least one layer, of at least one channel": (
+            not recurrent.channels or min(recurrent.channels) < 1
         ),
-        f"validate_every is {train.validate_every}: a multiple of checkpoint_every, {train.checkpoint_every}": (
-            train.checkpoint_every > 0 and (train.validate_every < 1 or train.validate_every % train.checkpoint_every)
+        f"frozen_stages is {backbone.frozen_stages}: leave it out or set fine_tune={backbone.fine_tune} to whole": (
+            bool(backbone.frozen_stages) and backbone.fine_tune != "whole"
         ),
-        f"devices is {train.devices}: 0 or more": train.devices < 0,
-        f"devices is {train.devices}: it must divide batch_pairs, {train.batch_pairs}; set it to 0 or change one": (
-            train.devices > 0 and train.batch_pairs % train.devices
-        ),
-        f"channels is {recurrent.channels}: at least one layer": not recurrent.channels,
-        f"dropout_between and dropout_top are {rates}: rates in [0, 1)": not all(0 <= rate < 1 for rate in rates),
-        f"erase is {data.erase}: a share of the clips in [0, 1]": not 0 <= data.erase <= 1,
-        f"pairs_per_person is {data.pairs_per_person}: it must divide batch_pairs, {train.batch_pairs}": (
-            data.pairs_per_person < 1 or train.batch_pairs % data.pairs_per_person
-        ),
-        f"pairs_per_person is {data.pairs_per_person} and positives half: use positives=all": (
-            data.pairs_per_person > 1 and data.positives == "half"
-        ),
-        f"translation is {data.translation}: a share of the frame in [0, 1)": not 0 <= data.translation < 1,
-        f"embed_frames is {config.evaluate.embed_frames}: 0 or more": config.evaluate.embed_frames < 0,
-        f"clip_frames is {config.evaluate.clip_frames}: 0 or more": config.evaluate.clip_frames < 0,
-        f"whitening is {config.evaluate.whitening}: a share in [0, 1]": not 0 <= config.evaluate.whitening <= 1,
-        "distance=similarity weighs embeddings as they were trained, and whitening changes them: set whitening to 0": (
-            config.evaluate.whitening > 0 and config.evaluate.distance == "similarity"
-        ),
-        f"average is {train.average}: a share in [0, 1)": not 0 <= train.average < 1,
-        f"positives=all leaves pairs={config.loss.pairs} without a negative pair: use pairs=cross": (
-            data.positives == "all" and config.loss.pairs in ("drawn", "hinge")
-        ),
-        "persons=held_out needs validation_persons above 0: nobody is held out": (
-            config.evaluate.persons == "held_out" and not data.validation_persons
-        ),
-        "neck is the identity loss's: set identity above 0": config.loss.neck and not config.loss.identity,
-        f"cache_features needs erase=0, not {data.erase}: cached features are of whole frames": (
-            backbone.cache_features and data.erase > 0
-        ),
-        f"cache_features needs colour=0, not {data.colour}: cached features are of frames as they are": (
-            backbone.cache_features and data.colour > 0
-        ),
-        f"colour is {data.colour}: a share in [0, 1)": not 0 <= data.colour < 1,
-        f"identity_margin is {config.loss.identity_margin}: set it to 0 or classifier to cosine": (
-            config.loss.identity_margin > 0 and config.loss.classifier != "cosine"
-        ),
-        f"cache_features needs augment=clip, not {data.augment}: cached clips are plain or mirrored": (
-            backbone.cache_features and data.augment == "frame"
-        ),
-        f"cache_features needs fine_tune=frozen, not {backbone.fine_tune}": (
-            backbone.cache_features and backbone.fine_tune != "frozen"
-        ),
-        f"stochastic_depth is {backbone.stochastic_depth}: a share in [0, 1)": not 0 <= backbone.stochastic_depth < 1,
         f"stochastic_depth is {backbone.stochastic_depth}: set it to 0, {backbone.backbone} has none": (
             backbone.stochastic_depth > 0 and not backbone.backbone.startswith("efficientnet_lite")
         ),
@@ -80,4 +67,72 @@ def problems(config: Config) -> list[str]:
             backbone.stochastic_depth > 0 and (backbone.batch_norm == "frozen" or backbone.fine_tune == "frozen")
         ),
     }
-    return [text for text, broken in rules.items() if broken]
+
+
+def _batches(config: Config) -> dict[str, bool]:
+    data, train = config.data, config.train
+    return {
+        f"batch_pairs is {train.batch_pairs}: half of them are positive: give an even number": bool(
+            train.batch_pairs % 2
+        ),
+        f"batch_pairs is {train.batch_pairs}: at least two": train.batch_pairs < 2,
+        f"validate_every is {train.validate_every}: a multiple of checkpoint_every, {train.checkpoint_every}": bool(
+            train.validate_every % train.checkpoint_every
+        ),
+        f"devices is {train.devices}: it must divide batch_pairs, {train.batch_pairs}; set it to 0 or change one": (
+            train.devices > 0 and train.batch_pairs % train.devices > 0
+        ),
+        f"pairs_per_person is {data.pairs_per_person}: it must divide batch_pairs, {train.batch_pairs}": bool(
+            train.batch_pairs % data.pairs_per_person
+        ),
+        f"pairs_per_person is {data.pairs_per_person} and positives half: use positives=all": (
+            data.pairs_per_person > 1 and data.positives == "half"
+        ),
+        f"positives=all leaves pairs={config.loss.pairs} without a negative pair: use pairs=cross, or positives=half "
+        "and pairs_per_person=1": data.positives == "all" and config.loss.pairs in ("drawn", "hinge"),
+    }
+
+
+def _cached(config: Config) -> dict[str, bool]:
+    data, conditions = config.data, config.evaluate.conditions
+    rules = {
+        f"cache_features needs erase=0, not {data.erase}: cached features are of whole frames": data.erase > 0,
+        f"cache_features needs colour=0, not {data.colour}: cached features are of frames as they are": data.colour > 0,
+        f"cache_features needs augment=clip, not {data.augment}: cached clips are plain or mirrored": (
+            data.augment == "frame"
+        ),
+        f"cache_features needs conditions=2 or 1, not {conditions}: no crops are cached": conditions > 2,
+        f"cache_features needs fine_tune=frozen, not {config.backbone.fine_tune}": config.backbone.fine_tune
+        != "frozen",
+    }
+    return rules if config.backbone.cache_features else {}
+
+
+def _losses(config: Config) -> dict[str, bool]:
+    loss = config.loss
+    return {
+        "neck is the identity loss's: set identity above 0": loss.neck and not loss.identity,
+        f"neck_serves is {loss.neck_serves}: there is no neck, set neck": loss.neck_serves == "all" and not loss.neck,
+        f"identity_margin is {loss.identity_margin}: set it to 0, or identity above 0 and classifier to cosine": (
+            loss.identity_margin > 0 and (loss.classifier != "cosine" or not loss.identity)
+        ),
+        f"hardness is {loss.hardness}: it weighs all pairs of a mini-batch: set it to 0 or pairs to cross": (
+            loss.hardness > 0 and loss.pairs != "cross"
+        ),
+    }
+
+
+def _scored(config: Config) -> dict[str, bool]:
+    settings = config.evaluate
+    learned = settings.distance == "similarity"
+    return {
+        "distance=similarity weighs embeddings as they were trained, and whitening changes them: set whitening to 0": (
+            learned and settings.whitening > 0
+        ),
+        f"distance=similarity is what pairs=drawn and cross train, not pairs={config.loss.pairs}: use another": (
+            learned and config.loss.pairs not in ("drawn", "cross")
+        ),
+        "persons=held_out needs validation_persons above 0: nobody is held out": (
+            settings.persons == "held_out" and not config.data.validation_persons
+        ),
+    }

@@ -9,7 +9,6 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import grain
 import numpy as np
@@ -18,12 +17,12 @@ from jaxtyping import Shaped
 
 from reid_jax.config import DataConfig
 from reid_jax.frames import decode_clip
+from reid_jax.protocols import View
 from reid_jax.sampling import Augmentation, ClipDraw, PairIndex, draw_pair, index_pairs
 from reid_jax.tracklets import Tracklets
 
 Batch = dict[str, Shaped[np.ndarray, "..."]]
 ClipReader = Callable[[ClipDraw], Mapping[str, Shaped[np.ndarray, "T ..."]]]
-View = Literal["whole", "first", "last"]
 
 READ_AHEAD = 4
 """Batches decoded ahead of the one in use: what bounds the memory."""

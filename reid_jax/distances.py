@@ -151,16 +151,19 @@ def _of_block(
 
 
 def _norms(embeddings: Float[Embeddings, "N E"], side: str) -> Float[Embeddings, "N 1"]:
-    """Each row's length. Raises ValueError naming the `side` where one is zero."""
+    """Each row's length. Raises ValueError naming the `side` where one is zero, overflows or is not finite."""
     host = isinstance(embeddings, np.ndarray)  # where `norm` would write all squares down
     found = np.sqrt(np.vecdot(embeddings, embeddings)) if host else jnp.linalg.norm(embeddings, axis=1)
     if zeros := int((found == 0).sum()):
         raise ValueError(f"{zeros} of {len(embeddings)} {side} embeddings are zero and have no cosine: use euclidean")
+    if int(np.isinf(found).sum() if host else jnp.isinf(found).sum()):
+        finite(embeddings, side)
+        raise ValueError(f"the lengths of {side} embeddings overflow float32: scale the embeddings down")
     return found[:, None]
 
 
 def unit_rows(embeddings: Float[Array, "N E"], side: str) -> Float[Array, "N E"]:
-    """Each row scaled to unit length. Raises ValueError naming the `side` where one is zero."""
+    """Each row scaled to unit length. Raises ValueError as `_norms`."""
     return embeddings / _norms(embeddings, side)
 
 

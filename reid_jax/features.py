@@ -6,6 +6,9 @@ The file of a set of tracklets holds float16 [F, 2, Kh, Kw, D]: all frames, plai
 import hashlib
 import json
 import os
+import re
+import secrets
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -86,7 +89,7 @@ def compute(network: Network, variables: Parameters, tracklets: Tracklets, path:
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(path.parent)
     starts = np.cumsum(tracklets.table.length) - tracklets.table.length
-    partial_path = path.with_suffix(f".partial{os.getpid()}")
+    partial_path = path.with_suffix(f".{secrets.token_hex(4)}.{_host()}.partial{os.getpid()}")
     shape = (int(tracklets.table.length.sum()), len(CONDITIONS), *network.cube)
     try:
         _reserve(partial_path, shape)
@@ -110,12 +113,18 @@ def compute(network: Network, variables: Parameters, tracklets: Tracklets, path:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Deletes the unfinished files of processes that were killed: they can be many gigabytes."""
-    for file in folder.glob("*.partial*"):
+    """Deletes the unfinished files of this machine's processes that were killed: they can be many gigabytes."""
+    for file in folder.glob(f"*.{_host()}.partial*"):
         try:
             os.kill(int(file.suffix.removeprefix(".partial")), 0)
         except ProcessLookupError:
             file.unlink(missing_ok=True)
+        except PermissionError:  # There is such a process, somebody else's.
+            pass
+
+
+def _host() -> str:
+    return re.sub(r"[^\w-]", "-", socket.gethostname())
 
 
 def _reserve(path: Path, shape: tuple[int, ...]) -> None:

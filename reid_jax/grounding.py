@@ -72,9 +72,9 @@ def measure(
         ValueError: the data set does not say where the person is.
     """
     known = tracklets.take(np.flatnonzero(tracklets.table.person > DISTRACTOR))
-    records = [known.records[int(index)] for index in known.index]
-    if not all("box" in record and "visible" in record for record in records):
+    if not {"box", "visible"} <= set(known.records[int(known.index[0])]):
         raise ValueError("the data set's records have no box and visible: only walkers say where the person is")
+    records = [known.records[int(index)] for index in known.index]
     data, settings = network.config.data, network.config.evaluate
     encode = partial(networks.encode_clips, networks.program(network), variables)
     where, when = [], []

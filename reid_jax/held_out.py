@@ -21,15 +21,32 @@ AS_IN_A_TEST = {
     "crop": 1.0,
     "translation": 0.0,
     "erase": 0.0,
+    "colour": 0.0,
     "batch_norm": "frozen",
+    "stochastic_depth": 0.0,
     "dropout_between": 0.0,
     "dropout_top": 0.0,
     # These know the train persons only.
     "identity": 0.0,
+    "identity_margin": 0.0,
     "triplet": 0.0,
     "neck": False,
 }
 """Settings under which the losses are taken: plain frames, running statistics, no dropout, Eq. 9 alone."""
+
+
+def plain(config: Config) -> Config:
+    """A run's settings as its losses are taken.
+
+    Raises:
+        ValueError: its pairs are of embeddings behind a neck, which the losses are not.
+    """
+    if config.loss.neck_serves != "identity":
+        raise ValueError(
+            f"neck_serves is {config.loss.neck_serves}: held-out losses are of embeddings before a neck; train with "
+            "--neck-serves identity"
+        )
+    return change(config, AS_IN_A_TEST)
 
 
 def losses(config: Config, workdir: Path, splits: Splits, batches: int, seed: int) -> dict[str, float]:
@@ -38,17 +55,17 @@ def losses(config: Config, workdir: Path, splits: Splits, batches: int, seed: in
     The pairs follow from `seed` and the held-out persons.
 
     Raises:
-        ValueError: the run held nobody out.
+        ValueError: the run held nobody out, or see `plain`.
     """
     held_out = runs.divided(config, splits)[1]
     if held_out is None:
         raise ValueError(f"{workdir} holds a run with validation_persons=0: no persons were held out of its training")
     network, variables = runs.load_run(workdir)
     readers = runs.feature_readers(network, variables, splits.train)
-    plain = change(config, AS_IN_A_TEST)
-    program = networks.program(Network(plain, network.backbone, network.cube))
+    settings = plain(config)
+    program = networks.program(Network(settings, network.backbone, network.cube))
     drawn = training_batches(
-        held_out, plain.data, config.train.batch_pairs, seed, readers(held_out) if readers else None
+        held_out, settings.data, config.train.batch_pairs, seed, readers(held_out) if readers else None
     )
     try:
         found = [jax.device_get(_losses(program, variables, _inputs(next(drawn)))) for _ in range(batches)]

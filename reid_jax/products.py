@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,6 +95,22 @@ def path_of(folder: Path, name: str) -> Path:
     """Where a product's files lie, without their endings; the folder is made."""
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     return folder / FOLDER / name
+
+
+def names(places: Sequence[Path]) -> list[str]:
+    """Of several work directories: their folders' names, or their paths below the common folder where names recur.
+
+    Raises:
+        ValueError: one is given twice.
+    """
+    whole = [place.resolve() for place in places]
+    if len(set(whole)) < len(whole):
+        raise ValueError(f"a work directory is given twice among {', '.join(map(str, places))}")
+    short = [place.name for place in whole]
+    if len(set(short)) == len(short):
+        return short
+    common = os.path.commonpath(whole)
+    return [place.relative_to(common).as_posix() for place in whole]
 
 
 def is_finished(folder: Path, name: str, key: Mapping[str, Any]) -> bool:

@@ -17,13 +17,13 @@ SCORED = ("persons", "protocol", "distance", "whitening", "average_precision")
 """What an evaluation may choose anew, and its results name."""
 FREE = {"baselines", "embed_batch", "probe_block"}
 """Settings of an evaluation that leave its figures as they are."""
-PLACES = {"data_dir", "manual_dir", "workers", "devices", "remat"}
+INDIFFERENT = FREE | workdirs.PLACES | {"log_every"}
 """Settings that no result depends on, beyond the order of sums."""
 FIGURES = ("rank1", "rank5", "rank10", "rank20", "map")
 REPEATS = {"seed", "split"}
 """Settings over which means are taken."""
-UNNAMED = REPEATS | set(SCORED) | {"preset", "baselines", "log_every"}
-"""Settings that are named elsewhere, or change no result."""
+UNNAMED = REPEATS | set(SCORED) | {"preset"}
+"""Settings that are named elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Finished:
 
 def comparable(config: Config) -> dict[str, Any]:
     """Every setting that a result may depend on, by its name."""
-    return {name: value for name, value in workdirs.flatten(config).items() if name not in PLACES}
+    return {name: value for name, value in workdirs.flatten(config).items() if name not in INDIFFERENT}
 
 
 def differences(config: Config) -> str:
@@ -48,9 +48,26 @@ def differences(config: Config) -> str:
     return f"{config.preset}: {words}" if words else config.preset
 
 
-def altered(own: Config, scored: Config) -> dict[str, Any]:
-    """What an evaluation chose otherwise than its run has it, beside what `SCORED` names."""
-    return _changed(asdict(own.evaluate), asdict(scored.evaluate), FREE | set(SCORED))
+def record(own: Config, scored: Config, step: int, trained: int, description: str) -> dict[str, Any]:
+    """What results.json says beside the figures: how the checkpoint of `step` was scored, on what, of a run of settings
+    `own` that had been trained for `trained` steps."""
+    return {
+        "dataset": scored.data.dataset,
+        **{name: getattr(scored.evaluate, name) for name in SCORED},
+        "altered": altered(own, asdict(scored.evaluate)),
+        "data": description,
+        "split": scored.data.split,
+        "preset": scored.preset,
+        "commit": workdirs.code_version(),
+        "step": step,
+        "trained": trained,
+        "evaluate": {name: value for name, value in asdict(scored.evaluate).items() if name not in FREE},
+    }
+
+
+def altered(own: Config, scored: Mapping[str, Any]) -> dict[str, Any]:
+    """Which settings of an evaluation are not its run's, beside what `SCORED` names."""
+    return _changed(asdict(own.evaluate), scored, FREE | set(SCORED))
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any], but: set[str]) -> dict[str, Any]:
@@ -71,7 +88,7 @@ def file_name(values: Mapping[str, Any]) -> str:
 
 
 def read(workdir: Path, config: Config) -> dict[str, Any] | None:
-    """The results of a run scored as its settings have it, or None: it is not finished.
+    """The results of a run trained to its end and scored as its settings have it, or None: it is not finished.
 
     A later evaluation under others replaces results.json but not the file in results/.
 
@@ -79,21 +96,25 @@ def read(workdir: Path, config: Config) -> dict[str, Any] | None:
         reid_jax.workdir.WorkDirError: a file of results cannot be read.
     """
     wanted = {name: getattr(config.evaluate, name) for name in SCORED}
-    for found in _evaluations(workdir):
-        if not found["altered"] and all(found[name] == value for name, value in wanted.items()):
+    for found in _evaluations(workdir, config):
+        own = not found["altered"] and all(found[name] == value for name, value in wanted.items())
+        if own and found["trained"] >= config.train.steps:
             return found
     return None
 
 
-def _evaluations(workdir: Path) -> list[dict[str, Any]]:
-    """Every evaluation in a work directory, one for each of what it was scored by."""
+def _evaluations(workdir: Path, config: Config) -> list[dict[str, Any]]:
+    """Every evaluation in the work directory of a run, one for each of what it was scored by."""
+    before = {"whitening": 0.0, "altered": {}, "trained": config.train.steps}  # Of evaluations that did not name them.
     found = {}
     for path in (*sorted((workdir / "results").glob("*.json")), workdir / workdirs.RESULTS):
         try:
             values = json.loads(path.read_text())
             if path.name != workdirs.RESULTS and isinstance(values, dict) and "rank1" not in values:
                 continue  # something else about the run
-            values = {"whitening": 0.0, "altered": {}} | values  # Which evaluations from before did not name.
+            values = before | values
+            if "evaluate" in values:  # The run's own settings may have changed since, when it was resumed.
+                values["altered"] = altered(config, values["evaluate"])
             found[_scored_by(values)] = values
         except FileNotFoundError:
             continue
@@ -111,12 +132,23 @@ def collect(folder: Path) -> tuple[list[Finished], list[str]]:
     found, problems = [], []
     for workdir in _workdirs(folder):
         try:
-            evaluations = _evaluations(workdir)
             config = workdirs.read_config(workdir)
-            found += [Finished(workdir, config, values) for values in evaluations]
+            for values in _evaluations(workdir, config):
+                if values["trained"] < config.train.steps:
+                    problems.append(_cut_short(workdir, config, values))
+                else:
+                    found.append(Finished(workdir, config, values))
         except workdirs.WorkDirError as error:
             problems.append(str(error))
     return found, problems
+
+
+def _cut_short(workdir: Path, config: Config, values: Mapping[str, Any]) -> str:
+    scored = f"{workdir}, {values['protocol']}, {compared_by(values)}"
+    return (
+        f"{scored}: scored after {values['trained']} of {config.train.steps} steps; train the run to its end and "
+        "evaluate it so again"
+    )
 
 
 def _workdirs(folder: Path) -> Iterator[Path]:

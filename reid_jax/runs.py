@@ -23,7 +23,7 @@ from reid_jax.data import training_batches
 from reid_jax.features import ReaderOf, cached_features
 from reid_jax.model import Parameters
 from reid_jax.network import Network
-from reid_jax.results import altered, compared_by, file_name
+from reid_jax.results import FIGURES, compared_by, file_name, record
 from reid_jax.retrieval import RetrievalResult, results_record
 from reid_jax.sampling import index_pairs
 from reid_jax.tracklets import Splits, Tracklets, hold_out
@@ -115,14 +115,23 @@ def best_step(workdir: Path) -> int:
     Raises:
         reid_jax.workdir.WorkDirError: it has no checkpoint yet.
     """
-    step = None
+    return checkpoint_steps(workdir)[0]
+
+
+def checkpoint_steps(workdir: Path) -> tuple[int, int]:
+    """The steps of a run's best and of its latest checkpoint.
+
+    Raises:
+        reid_jax.workdir.WorkDirError: it has no checkpoint yet.
+    """
+    best = latest = None
     if (workdir / CHECKPOINTS).exists():
         checkpoints = Checkpoints(workdir / CHECKPOINTS, read_only=True)
-        step = checkpoints.best()
+        best, latest = checkpoints.best(), checkpoints.latest()
         checkpoints.close()
-    if step is None:
+    if best is None or latest is None:
         raise workdirs.WorkDirError(f"{workdir} has no checkpoint yet; train it first, with --resume")
-    return step
+    return best, latest
 
 
 def load_run(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -> tuple[Network, Parameters]:
@@ -151,25 +160,15 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
     all call this, and the first one writes.
     """
     mesh = devices.mesh(config.train.devices)
-    step = best_step(workdir)
+    step, trained = checkpoint_steps(workdir)
     network, variables = load_run(workdir, step, mesh)
-    otherwise, network = altered(network.config, config), replace(network, config=config)
+    own, network = network.config, replace(network, config=config)
     scored = scored_persons(config, splits)
     learnt = whitening_of(network, variables, workdir, step, splits, mesh) if config.evaluate.whitening else None
     rows = score_all(network, variables, scored, mesh, learnt)
     results = {
-        "dataset": config.data.dataset,
-        "protocol": config.evaluate.protocol,
-        "distance": config.evaluate.distance,
-        "average_precision": config.evaluate.average_precision,
-        "whitening": config.evaluate.whitening,
-        "altered": otherwise,
         **results_record(rows[TRAINED]),
-        "data": splits.description,
-        "persons": config.evaluate.persons,
-        "split": config.data.split,
-        "preset": config.preset,
-        "commit": workdirs.code_version(),
+        **record(own, config, step, trained, splits.description),
         "baselines": {name: results_record(row) for name, row in rows.items() if name != TRAINED},
     }
     if not devices.is_first():
@@ -236,7 +235,7 @@ def print_results(results: dict[str, Any], rows: dict[str, RetrievalResult]) -> 
     for column in ("", "rank-1", "rank-5", "rank-10", "rank-20", "mAP", "probes", "skipped", "gallery"):
         table.add_column(column, justify="left" if not column else "right")
     for name, row in rows.items():
-        record = results_record(row)
-        percent = [f"{record[key]:.1f}" for key in ("rank1", "rank5", "rank10", "rank20", "map")]
-        table.add_row(name, *percent, *(str(record[key]) for key in ("probes", "skipped", "gallery")))
+        scored = results_record(row)
+        percent = [f"{scored[key]:.1f}" for key in FIGURES]
+        table.add_row(name, *percent, *(str(scored[key]) for key in ("probes", "skipped", "gallery")))
     Console(width=120).print(table)

@@ -80,11 +80,6 @@ class PairIndex:
     paired: Int[np.ndarray, "M"]
     """The persons seen in two cameras or more, the only ones that a positive pair can show."""
 
-    @property
-    def single_camera(self) -> int:
-        """How many persons are seen in one camera only: no positive pair shows them, negative pairs do."""
-        return len(self.person) - len(self.paired)
-
 
 def index_pairs(table: TrackletTable) -> PairIndex:
     """Arranges a table for `draw_pair`, leaving out junk and distractors.

@@ -105,8 +105,14 @@ def take_up(config: Config, workdir: Path, splits: Splits) -> Study:
     """The run in a work directory, evaluated as `config` says.
 
     Raises:
+        ValueError: it is to be scored on others than the test persons, of whom all tables and figures are.
         reid_jax.workdir.WorkDirError: there is no run, or it has no checkpoint yet.
     """
+    if config.evaluate.persons != "test":
+        raise ValueError(
+            f"tables and figures are of the test persons, and {workdir} is scored on those held out of training: give "
+            "the program of a single table or figure --persons test"
+        )
     step = runs.best_step(workdir)
     network, variables = runs.load_run(workdir, step)
     return Study(workdir, step, Network(config, network.backbone, network.cube, network.persons), variables, splits)

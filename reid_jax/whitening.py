@@ -28,7 +28,7 @@ REGULARISATION = 0.5
 LONGEST = 16
 """Frames of a train tracklet that are embedded, its first ones: MARS has half a million, and a covariance needs few."""
 
-_ELSEWHERE = set(results.SCORED) - {"whitening"} | {"baselines", "log_every", "probe_block"}
+_ELSEWHERE = set(results.SCORED) - {"whitening"}
 """Settings that a map does not follow from."""
 
 

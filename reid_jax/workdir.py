@@ -8,6 +8,7 @@ whitening.npz    see `whitening`
 import dataclasses
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import time
@@ -33,8 +34,9 @@ OWN = (
 )  # fmt: skip
 """What a run leaves in its work directory, in the order of deletion: what shows that it is one comes last."""
 
-CHANGEABLE = {"preset", "steps", "log_every", "checkpoint_every", "validate_every", "data_dir", "manual_dir", "workers"}
-CHANGEABLE |= {"devices", "remat"}  # which change the order of sums at most
+PLACES = {"data_dir", "manual_dir", "workers", "devices", "remat"}
+"""Settings that change the order of sums at most."""
+CHANGEABLE = PLACES | {"steps", "log_every", "checkpoint_every", "validate_every"}
 """Settings that a resumed run may change beside those of `evaluate`: none alters a step that was already taken."""
 
 
@@ -151,8 +153,17 @@ def open_workdir(workdir: Path, config: Config, resume: bool, overwrite: bool) -
 
 def check_resumable(workdir: Path, config: Config) -> None:
     """Raises WorkDirError where a setting that shaped the steps already taken differs, naming it and both values."""
+    _check_same(workdir, config, CHANGEABLE)
+
+
+def check_scorable(workdir: Path, config: Config) -> None:
+    """The same for a program that trains nothing: a setting of the training that differs would do nothing there."""
+    _check_same(workdir, config, PLACES)
+
+
+def _check_same(workdir: Path, config: Config, free: set[str]) -> None:
     before = read_config(workdir)
-    free = CHANGEABLE | set(dataclasses.asdict(config.evaluate))
+    free = free | set(dataclasses.asdict(config.evaluate))
     old, new = flatten(before), flatten(config)
     changed = [
         f"{name}: {old[name]!r} before, {new[name]!r} now"
@@ -161,14 +172,14 @@ def check_resumable(workdir: Path, config: Config) -> None:
     ]
     if changed:
         raise WorkDirError(
-            f"{workdir} was trained with other settings ({'; '.join(changed)}): resume it with its own, or use another "
-            "work directory or --overwrite"
+            f"{workdir} was trained with other settings ({'; '.join(changed)}): resume or score it with its own, or "
+            "use another work directory or --overwrite"
         )
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file that is either whole or absent, and leaves an older one as it was if that fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("wb") as file:
             file.write(data)

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def parse(*arguments, existing=False):
-    return command_line.parse("A program.", list(arguments), existing)
+    return command_line.parse("A program.", list(arguments), existing, command_line.TrainArguments)
 
 
 def ends(capfd, program, *arguments):
@@ -106,6 +106,7 @@ def test_resume_takes_the_settings_of_the_run_and_flags_change_them(tmp_path):
         (["--preset", "huge"], "huge"),
         (["--dataset", "duke"], "duke"),
         (["--protocol", "mine"], "protocol"),
+        (["--conditions", "3"], "conditions"),
     ],
 )
 def test_an_unknown_flag_or_value_is_named(capfd, arguments, words):
@@ -136,6 +137,14 @@ def test_an_existing_run_and_other_settings_end_the_program_before_any_data_is_r
     assert code == 1 and "learning_rate: 0.003 before, 1.0 now" in text
     code, text = ends(capfd, evaluate_program.main, "--workdir", str(tmp_path / "run"), "--frames", "9")
     assert code == 1 and "frames: 4 before, 9 now" in text
+    code, text = ends(capfd, evaluate_program.main, "--workdir", str(tmp_path / "run"), "--steps", "9")
+    assert code == 1 and "steps: 8 before, 9 now" in text, "which an evaluation has no use for"
+    for program, flags in ((train_program, ["--resume"]), (evaluate_program, [])):
+        place = ("--workdir", str(tmp_path / "run"), "--preset", "strong")
+        code, text = ends(capfd, program.main, *place, *flags)
+        assert code == 1 and "preset: 'default' before, 'strong' now" in text, "a name would not change the settings"
+    code, text = ends(capfd, evaluate_program.main, "--workdir", str(tmp_path / "run"), "--overwrite")
+    assert code == 2 and "--overwrite" in text and (tmp_path / "run" / "config.json").exists()
 
 
 def test_the_programs_train_and_evaluate_a_run(tmp_path, monkeypatch, capfd):

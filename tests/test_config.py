@@ -13,6 +13,7 @@ from reid_jax.config import (
     Config,
     DataConfig,
     DatasetName,
+    EvaluateConfig,
     LossConfig,
     PresetName,
     RecurrentConfig,
@@ -72,6 +73,25 @@ BROKEN = {
         "data": DataConfig(augment="frame"),
         "backbone": BackboneConfig(cache_features=True, fine_tune="frozen"),
     },
+    "cache_features needs conditions=2 or 1, not 10": {
+        "evaluate": EvaluateConfig(conditions=10),
+        "backbone": BackboneConfig(cache_features=True, fine_tune="frozen"),
+    },
+    "probe_block is 0: at least one": {"evaluate": EvaluateConfig(probe_block=0)},
+    "first_last_frames is 0": {"evaluate": EvaluateConfig(first_last_frames=0)},
+    "not pairs=none": {"loss": LossConfig(pairs="none"), "evaluate": EvaluateConfig(distance="similarity")},
+    "seed is -1: 0 or more": {"seed": -1},
+    "validation_persons is -1": {"data": DataConfig(validation_persons=-1)},
+    "height is 0": {"data": DataConfig(height=0)},
+    "learning_rate is nan: more than 0": {"train": TrainConfig(learning_rate=float("nan"))},
+    "clip is 0": {"train": TrainConfig(clip=0.0)},
+    "warmup_steps is -5": {"train": TrainConfig(warmup_steps=-5)},
+    "checkpoint_every is 0": {"train": TrainConfig(checkpoint_every=0)},
+    "smoothing is 3": {"loss": LossConfig(smoothing=3.0)},
+    "hardness is 1.0: it weighs all pairs": {"loss": LossConfig(hardness=1.0, pairs="drawn")},
+    "identity_margin is 0.1": {"loss": LossConfig(identity_margin=0.1)},
+    "neck_serves is all": {"loss": LossConfig(neck_serves="all")},
+    "frozen_stages is": {"backbone": BackboneConfig(frozen_stages=("stem",), fine_tune="last")},
 }
 
 

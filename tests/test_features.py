@@ -1,6 +1,8 @@
 """Cached features: what the backbone gives, the right rows of it, and never those of something else."""
 
 import os
+import re
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -139,11 +141,21 @@ def test_a_disk_without_room_is_a_clear_error_that_leaves_nothing(network, varia
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_what_a_killed_process_left_is_removed_and_a_living_one_is_left_alone(tmp_path):
+def test_what_a_killed_process_left_is_removed_and_a_living_one_is_left_alone(tmp_path, monkeypatch):
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    abandoned, growing = (tmp_path / f"set.partial{pid}" for pid in (process.pid, os.getpid()))
-    abandoned.write_bytes(b"half")
-    growing.write_bytes(b"half")
+    here = re.sub(r"[^\w-]", "-", socket.gethostname())
+    abandoned, growing, others, init = (
+        tmp_path / f"set.{host}.partial{pid}"
+        for host, pid in ((here, process.pid), (here, os.getpid()), ("elsewhere", process.pid), (here, 1))
+    )
+    for path in (abandoned, growing, others, init):
+        path.write_bytes(b"half")
+    monkeypatch.setattr(os, "kill", lambda pid, signal, kill=os.kill: _refuse() if pid == 1 else kill(pid, signal))
     features.remove_abandoned(tmp_path)
-    assert not abandoned.exists() and growing.exists()
+    assert not abandoned.exists() and growing.exists(), "this machine's"
+    assert others.exists() and init.exists(), "another machine's, and another user's"
+
+
+def _refuse():
+    raise PermissionError(1, "Operation not permitted")

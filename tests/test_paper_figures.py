@@ -1,5 +1,6 @@
 """The programs of the paper's figures, end to end on a tiny run, and the figures' numbers against brute force."""
 
+import itertools
 import json
 
 import cv2
@@ -12,6 +13,7 @@ from tiny_runs import fit, tiny_config, tiny_splits, tiny_tracklets
 from experiments import figure5a, figure5b, figure6, figure7, figure8, figure9, figure10, many_runs
 from reid_jax import clips, failures, focus, held_out, lengths, network, runs, strips, studies, workdir
 from reid_jax.data import FrameReader, pad_clip, stack_clips
+from reid_jax.presets import preset
 from reid_jax.sampling import WHOLE, ClipDraw
 from reid_jax.settings import change
 from reid_jax.tracklets import Splits, hold_out
@@ -222,6 +224,20 @@ def test_figure_5b_puts_a_steps_losses_and_its_held_out_map_on_one_line(tmp_path
     assert figure5b.make([tmp_path / "run"]).rows == (("run", 4, "0.250", 50.0, 30.0),)
 
 
+def test_figure_5b_tells_runs_of_one_name_apart_and_shows_a_few_steps_of_each(tmp_path):
+    places = [tmp_path / sweep / "seed=0" for sweep in ("a", "b")]
+    for place, loss in zip(places, (1.0, 2.0), strict=True):
+        workdir.open_workdir(place, tiny_config(), resume=False, overwrite=False)
+        log = workdir.MetricsLog(place, 0)
+        for step in range(1, 16):
+            log(step, {"pair_loss": loss, "accuracy": 0.5})
+        log.close()
+    rows = figure5b.make(places).rows
+    assert [row[2] for row in rows if row[0] == "b/seed=0"] == ["2.000"] * figure5b.ROWS == len(rows) // 2 * ["2.000"]
+    with pytest.raises(ValueError, match="given twice"):
+        figure5b.make([places[0], places[0]])
+
+
 @pytest.mark.slow
 def test_figure_5a_trains_and_measures_on_held_out_persons(tmp_path, monkeypatch):
     monkeypatch.setattr(many_runs, "load", lambda data: tiny_splits())
@@ -240,6 +256,22 @@ def test_figure_5a_trains_and_measures_on_held_out_persons(tmp_path, monkeypatch
     assert draws[1][0]["map"] == max(line.get("validation_map", 0) for line in workdir.MetricsLog.read(place))
     with pytest.raises(ValueError, match="no persons were held out"):
         held_out.losses(change(config, {"validation_persons": 0}), place, tiny_splits(), 1, 0)
+
+
+def test_figure_5a_refuses_what_it_varies_and_what_it_cannot_measure_before_it_trains(monkeypatch):
+    monkeypatch.setattr(many_runs, "load", lambda data: tiny_splits())
+    monkeypatch.setattr(many_runs, "train", lambda *given: pytest.fail("it trained"))
+    for flag in ("--penalty", "--validation-persons", "--seed", "--resume"):
+        with pytest.raises(ValueError, match=f"^{flag}: "):
+            figure5a.main([f"{flag}=1"])
+    with pytest.raises(ValueError, match="neck_serves is all"):
+        figure5a.main(["--identity", "1", "--neck", "--neck-serves", "all"])
+
+
+def test_held_out_losses_of_every_preset_are_of_plain_frames():
+    for name, dataset in itertools.product(("default", "small", "strong", "pooling"), ("walkers", "mars")):
+        settings = held_out.plain(change(preset(name, dataset), {"colour": 0.0 if name == "small" else 0.2}))
+        assert (settings.data.colour, settings.backbone.stochastic_depth, settings.loss.identity) == (0, 0, 0)
 
 
 def test_held_out_losses_are_of_the_held_out_persons(study, monkeypatch):

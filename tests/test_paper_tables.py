@@ -188,7 +188,7 @@ def test_table_iii_trains_its_rows_once(tmp_path, monkeypatch):
 def test_table_viii_scores_every_run_on_every_target(run, monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(data_builders, "load", lambda data: asked.append(data) or tiny_splits())
-    found = table8.make([run], ["walkers", "mars=elsewhere"], tmp_path, 0)
+    found = table8.make([run], ["walkers", "mars=elsewhere"], tmp_path)
     assert [row[:2] for row in found.rows] == [("walkers", "walkers"), ("walkers", "mars")]
     assert [(data.dataset, data.manual_dir, data.data_dir) for data in asked] == [
         ("walkers", None, str(tmp_path)),
@@ -196,10 +196,32 @@ def test_table_viii_scores_every_run_on_every_target(run, monkeypatch, tmp_path)
     ]
     assert_own_row(read(run, "table8")["values"]["rows"][0], run)
     assert "network of walkers alone" in found.statement
-    assert len(table8.make([run], [], None, 0).rows) == 1
+    assert not products.is_finished(run, table8.NAME, table8.key([run])), "of other targets"
+    assert len(table8.make([run]).rows) == 1
+    assert products.is_finished(run, table8.NAME, table8.key([run]))
     with pytest.raises(ValueError, match="target 'market'"):
-        table8.make([run], ["market"], None, 0)
+        table8.make([run], ["market"])
     assert published.TABLE_8["mars", "prid2011"] == (61.4, 91.2, 94.7)
+
+
+def test_table_viii_never_takes_another_split_of_the_data_that_a_run_was_trained_on(monkeypatch, tmp_path):
+    """A split's test persons are another's train persons."""
+    asked = []
+    monkeypatch.setattr(data_builders, "load", lambda data: asked.append((data.dataset, data.split)) or tiny_splits())
+    places = [tmp_path / "prid" / "split=3", tmp_path / "mars" / "split=3"]
+    fit(tiny_config(**SETTINGS, dataset="prid2011", split=3), places[0])
+    fit(tiny_config(**SETTINGS, dataset="mars"), places[1])
+    found = table8.make(places)
+    assert asked == [("prid2011", 3), ("mars", 0), ("prid2011", 0), ("mars", 0)]
+    assert [row["workdir"] for row in found.values["rows"]] == ["prid/split=3"] * 2 + ["mars/split=3"] * 2
+    asked.clear()
+    table8.make(places, ["prid2011"], None, 7)
+    assert asked == [("prid2011", 3), ("prid2011", 7)]
+
+
+def test_tables_are_never_made_of_a_run_that_is_scored_on_its_held_out_persons(run):
+    with pytest.raises(ValueError, match="--persons test"):
+        study_of(run, persons="held_out", validation_persons=2)
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])

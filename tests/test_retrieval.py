@@ -244,6 +244,11 @@ def test_bad_input_is_refused_with_a_reason():
         score(probes, broken, task, "euclidean", "step", 8)
     with pytest.raises(ValueError, match="overflow float32"):
         score(probes, gallery * np.float32(1e25), task, "euclidean", "step", 8)
+    for distance in ("cosine", "k_reciprocal"):
+        with pytest.raises(ValueError, match="lengths of gallery embeddings overflow float32"):
+            score(probes, gallery * np.float32(1e25), task, distance, "step", 8)
+        with pytest.raises(ValueError, match="not finite"):
+            score(probes, broken, task, distance, "step", 8)
     with pytest.raises(ValueError, match="1 of 40 gallery embeddings are zero"):
         score(probes, gallery * (np.arange(40) != 2)[:, None], task, "cosine", "step", 8)
     with pytest.raises(ValueError, match="39 gallery embeddings for the 40 gallery rows of mars_official"):

@@ -121,10 +121,6 @@ def test_persons_are_drawn_uniformly_whatever_their_number_of_tracklets():
         np.testing.assert_allclose(list(counts.values()), expected, rtol=0.1)
 
 
-def test_single_camera_persons_are_counted():
-    assert index_pairs(table_of(ROWS)).single_camera == 2
-
-
 def test_both_orders_of_cameras_occur():
     cameras = {tuple(ROWS[clip.row][1] for clip in pair.clips) for pair in draws(200) if pair.persons == (0, 0)}
     assert cameras == {(2, 4), (4, 2)}

@@ -218,9 +218,25 @@ def test_data_that_is_not_there_is_one_error_and_no_run(program, monkeypatch):
     assert not program.root.exists()
 
 
-@pytest.mark.parametrize("flag", ["--resume", "--overwrite"])
-def test_flags_of_a_single_run_that_a_sweep_has_no_use_for(program, flag):
-    program("--kernels", "1", flag, error=f"{flag}: a sweep skips its finished runs")
+@pytest.mark.parametrize(
+    "flags", [["--resume"], ["--overwrite"], ["--seed=3", "--seeds", "0"], ["--location_hidden", "4"]]
+)
+def test_flags_of_a_single_run_that_a_sweep_has_no_use_for(program, flags):
+    named = flags[0].partition("=")[0].replace("_", "-")
+    program("--kernels", "1", "--vary", "location_hidden=0,8", *flags, error=f"{named}: ")
+    assert not program.root.exists()
+
+
+def test_a_run_that_was_scored_before_its_end_is_not_finished(program):
+    program("--seeds", "0", "--steps", "2")
+    folder = program.root / "seed=0"
+    values = json.loads((folder / "results.json").read_text())
+    assert (values["step"], values["trained"]) == (2, 2)
+    for path in (folder / "results.json", *(folder / "results").glob("*.json")):
+        workdir.write_json(path, values | {"trained": 1})
+    assert "finished" not in program("--seeds", "0", "--steps", "2", "--list")
+    assert "1 of 1" in program("--seeds", "0", "--steps", "2")
+    assert json.loads((folder / "results.json").read_text())["trained"] == 2
 
 
 def test_help_shows_the_flags_of_the_sweep_and_of_a_run(capsys):

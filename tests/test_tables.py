@@ -18,18 +18,16 @@ BASE = preset("small", "walkers")
 FULL, SUBSET = "MARS, the full data set: 8298 train and 12180 test tracklets", "MARS, a subset: 26 train and 13 test"
 
 
-def finished(folder, config, seed=0, data="walkers, drawn", distance=None, baselines=(), **more):
-    """A work directory with made-up results, as `evaluate_run` leaves it."""
+def finished(folder, config, seed=0, data="walkers, drawn", baselines=(), scored=None, **more):
+    """A work directory with made-up results, as `evaluate_run` leaves it, of an evaluation under `scored` settings."""
     generator = np.random.default_rng([seed, config.data.split])
     ranks = np.sort(generator.uniform(20, 90, 4))
     record = dict(zip(("rank1", "rank5", "rank10", "rank20"), ranks, strict=True)) | {"map": generator.uniform(5, 60)}
     record |= {"probes": 141, "skipped": 1, "gallery": 283}
-    settings = config.evaluate
+    steps = config.train.steps
     values = {
-        "dataset": config.data.dataset, "protocol": settings.protocol, "distance": distance or settings.distance,
-        "average_precision": settings.average_precision, "whitening": settings.whitening,
-        "altered": {}, "persons": settings.persons, **record, "data": data, "split": config.data.split,
-        "preset": config.preset, "commit": "abc123", "baselines": {name: record for name in baselines}, **more,
+        **record, **results.record(config, change(config, scored or {}), steps, steps, data), "commit": "abc123",
+        "baselines": {name: record for name in baselines}, **more,
     }  # fmt: skip
     if not folder.exists():
         workdir.open_workdir(folder, config, resume=False, overwrite=False)
@@ -84,11 +82,11 @@ def test_splits_are_averaged_and_named_once(tmp_path):
 def test_what_is_scored_otherwise_or_on_other_data_is_never_averaged(tmp_path):
     root, mars = tmp_path / "runs", preset("small", "mars")
     finished(root / "a", mars, 0, SUBSET)
-    finished(root / "a", mars, 1, SUBSET, "similarity")
+    finished(root / "a", mars, 1, SUBSET, scored={"distance": "similarity"})
     finished(root / "b", mars, 2, FULL)
-    finished(root / "c", mars, 3, SUBSET, protocol="query_removed")
-    finished(root / "d", mars, 4, SUBSET, average_precision="step")
-    finished(root / "e", mars, 5, SUBSET, persons="held_out")
+    finished(root / "c", mars, 3, SUBSET, scored={"protocol": "query_removed"})
+    finished(root / "d", mars, 4, SUBSET, scored={"average_precision": "step"})
+    finished(root / "e", mars, 5, SUBSET, scored={"persons": "held_out"})
     found, problems = results.collect(root)
     assert len(found) == 6 and not problems and len(results.repeats(found)) == 6
     lines, text = page(root)
@@ -178,7 +176,7 @@ def test_results_without_a_commit_are_shown_as_such(tmp_path):
 def test_a_run_scored_with_and_without_whitening_has_a_line_for_each(tmp_path):
     config = change(BASE, {"whitening": 0.5})
     finished(tmp_path / "runs" / "a", config)
-    finished(tmp_path / "runs" / "a", config, 5, whitening=0.0)
+    finished(tmp_path / "runs" / "a", config, 5, scored={"whitening": 0.0})
     found, _ = results.collect(tmp_path / "runs")
     assert sorted(results.compared_by(one.results) for one in found) == ["euclidean", "euclidean, whitened 0.5"]
     assert results.read(tmp_path / "runs" / "a", config)["whitening"] == 0.5
@@ -197,7 +195,7 @@ def test_a_run_scored_otherwise_later_keeps_its_own_results(tmp_path):
     config = tiny_config()
     assert results.read(tmp_path / "run", config) is None
     own = finished(tmp_path / "run", config)
-    finished(tmp_path / "run", config, 5, distance="cosine")
+    finished(tmp_path / "run", config, 5, scored={"distance": "cosine"})
     assert json.loads((tmp_path / "run" / "results.json").read_text())["distance"] == "cosine"
     assert results.read(tmp_path / "run", config) == own
 
@@ -205,15 +203,43 @@ def test_a_run_scored_otherwise_later_keeps_its_own_results(tmp_path):
 def test_a_run_scored_with_other_clips_later_keeps_its_own_results(tmp_path):
     config = tiny_config()
     own = finished(tmp_path / "run", config)
-    otherwise = change(config, {"conditions": 10, "clip_frames": 2, "probe_block": 7, "average_precision": "step"})
-    assert results.altered(config, otherwise) == {"clip_frames": 2, "conditions": 10}
-    other = finished(tmp_path / "run", config, 5, altered=results.altered(config, otherwise))
-    step = finished(tmp_path / "run", config, 6, average_precision="step")
+    other = finished(tmp_path / "run", config, 5, scored={"conditions": 10, "clip_frames": 2, "probe_block": 7})
+    assert other["altered"] == {"clip_frames": 2, "conditions": 10}
+    step = finished(tmp_path / "run", config, 6, scored={"average_precision": "step"})
     found, _ = results.collect(tmp_path)
     assert len(results.repeats(found)) == 3
     assert all(values in [one.results for one in found] for values in (other, step))
     assert results.read(tmp_path / "run", config) == own
     assert results.compared_by(other) == "euclidean, clip_frames=2, conditions=10"
+
+
+def test_results_from_before_a_run_was_trained_longer_are_none_of_it(tmp_path):
+    config = tiny_config(steps=8)
+    own = finished(tmp_path / "run", config)
+    finished(tmp_path / "run", config, 5, scored={"distance": "cosine"})
+    longer = change(config, {"steps": 16})
+    workdir.open_workdir(tmp_path / "run", longer, resume=True, overwrite=False)
+    assert results.read(tmp_path / "run", config) == own and results.read(tmp_path / "run", longer) is None
+    found, problems = results.collect(tmp_path)
+    assert not found and len(problems) == 2 and "cosine: scored after 8 of 16 steps" in problems[0]
+    new = finished(tmp_path / "run", longer, 6)
+    found, problems = results.collect(tmp_path)
+    assert [one.results for one in found] == [new] == [results.read(tmp_path / "run", longer)] and len(problems) == 1
+
+
+def test_an_evaluation_under_settings_that_the_run_has_left_says_so(tmp_path):
+    config = tiny_config(conditions=2)
+    finished(tmp_path / "run", config)
+    workdir.open_workdir(tmp_path / "run", change(config, {"conditions": 10}), resume=True, overwrite=False)
+    found, _ = results.collect(tmp_path)
+    assert [one.results["altered"] for one in found] == [{"conditions": 2}]
+    assert results.read(tmp_path / "run", change(config, {"conditions": 10})) is None
+
+
+def test_repeats_may_differ_in_what_changes_no_figure(tmp_path):
+    for seed, free in ((0, {}), (1, {"baselines": False}), (2, {"probe_block": 7, "embed_batch": 8, "log_every": 5})):
+        finished(tmp_path / "runs" / f"seed={seed}", tiny_config(seed=seed, **free), seed)
+    assert [len(group) for group in results.repeats(results.collect(tmp_path / "runs")[0])] == [3]
 
 
 def test_the_version_is_the_commit_of_our_own_working_copy_or_the_packages(tmp_path, monkeypatch):
