@@ -8,7 +8,6 @@ whitening.npz    see `whitening`
 import dataclasses
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import time
@@ -179,7 +178,7 @@ def _check_same(workdir: Path, config: Config, free: set[str]) -> None:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file that is either whole or absent, and leaves an older one as it was if that fails."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
             file.write(data)
