@@ -62,9 +62,9 @@ def main(workdir: Path, tracklets: Path, output: Path = Path("embeddings.npz")) 
     embeddings = evaluate.embed_conditions(
         evaluate.embedding_of(trained, variables), found, trained.config, "whole", None
     )
-    similarity = {} if whitens is not None or network.is_behind_neck(trained) else variables["head"]["similarity"]
+    similarity = variables["head"]["similarity"] if network.fits_similarity(trained.config) else {}
     if whitens is not None:
-        embeddings = embeddings @ whitens
+        embeddings, similarity = embeddings @ whitens, {}
     buffer = io.BytesIO()
     np.savez(buffer, name=np.array(found.table.name), embedding=embeddings, **similarity)
     write_atomically(output, buffer.getvalue())

@@ -60,7 +60,7 @@ def measure(run: SweepRun, root: Path) -> dict[str, float]:
 
 def main(arguments: Sequence[str]) -> products.Product | None:
     """Trains what is not finished, and writes and draws the losses; None where that was done before."""
-    chosen, base = many_runs.parse(flags(), arguments, ("--penalty", "--validation-persons"))
+    chosen, base = many_runs.parse(flags(), arguments, lambda _: (sweeps.SEED, "penalty", "validation_persons"))
     root = chosen.workdir or Path("runs") / f"{NAME}-{base.data.dataset}"
     splits = many_runs.load(base.data)
     person = splits.train.table.person

@@ -1,7 +1,7 @@
 """What the programs have in common that train several runs for one table or figure of the paper."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -28,25 +28,25 @@ def parser(name: str, description: str, seeds: Sequence[int]) -> argparse.Argume
     return made
 
 
-SINGLE = dict.fromkeys(
-    ("--resume", "--overwrite"),
-    "of a single run; finished runs are skipped here and others resumed, and to begin one anew, delete its folder",
-)
-"""Flags that do not go with several runs, and why."""
-
-
 def parse(
-    parser: argparse.ArgumentParser, arguments: Sequence[str], varied: Sequence[str] = ()
+    parser: argparse.ArgumentParser, arguments: Sequence[str], varied: Callable[[argparse.Namespace], Sequence[str]]
 ) -> tuple[argparse.Namespace, Config]:
     """A program's own flags, and the settings that its runs share from all others, which are those of a single run.
 
+    `varied` names the settings in which the runs differ, as the program's own flags have it.
+
     Raises:
-        ValueError: a flag does not go with several runs, or sets what is `varied` by the program itself.
+        ValueError: a flag does not go with several runs, or sets what varies over them.
     """
     chosen, shared = parser.parse_known_args(arguments)
     if {"--help", "-h"} & set(shared):
         print(parser.format_help())
-    command_line.refuse(shared, SINGLE | dict.fromkeys(("--seed", *varied), "varies over the runs of this program"))
+    single = (
+        "of a single run; finished runs are skipped here and others resumed, and to begin one anew, delete its folder"
+    )
+    reasons = {"--resume": single, "--overwrite": single}
+    reasons |= {f"--{name.replace('_', '-')}": "varies over these runs" for name in varied(chosen)}
+    command_line.refuse(shared, reasons)
     return chosen, command_line.parse("The flags that all runs share:", shared).config
 
 

@@ -65,16 +65,13 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, Config]:
     Raises:
         ValueError: a flag does not go with a sweep.
     """
-    parser = flags()
-    chosen, shared = parser.parse_known_args(arguments)
-    if {"--help", "-h"} & set(shared):
-        print(parser.format_help())
-    varied = [text.partition("=")[0].replace("_", "-") for text in chosen.vary]
-    varied += [name for name, values in ((SEED, chosen.seeds), (SPLIT, chosen.splits)) if values]
-    command_line.refuse(
-        shared, many_runs.SINGLE | {f"--{name}": "varies over the runs of this sweep" for name in varied}
-    )
-    return chosen, command_line.parse("The flags that all runs share:", shared).config
+    return many_runs.parse(flags(), arguments, _varied)
+
+
+def _varied(chosen: argparse.Namespace) -> list[str]:
+    """The settings that the flags of the sweep vary, each by its own name."""
+    given = [name for name, values in ((SEED, chosen.seeds), (SPLIT, chosen.splits)) if values]
+    return given + [text.partition("=")[0] for text in chosen.vary]
 
 
 def axes(chosen: argparse.Namespace, base: Config) -> list[Axis]:

@@ -75,7 +75,7 @@ def runs_of(base: Config, backbones: dict[str, str], seeds: Sequence[int]) -> di
 
 def main(arguments: Sequence[str]) -> products.Product:
     """Trains what is not finished, and writes the table."""
-    chosen, base = many_runs.parse(flags(), arguments, ("--backbone",))
+    chosen, base = many_runs.parse(flags(), arguments, lambda _: (sweeps.SEED, "backbone"))
     root = chosen.workdir or Path("runs") / f"{NAME}-{base.data.dataset}"
     backbones = {GOOGLENET: chosen.googlenet, VGG: chosen.vgg}
     found = runs_of(base, backbones, chosen.seeds)

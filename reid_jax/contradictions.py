@@ -94,7 +94,7 @@ def _batches(config: Config) -> dict[str, bool]:
 
 
 def _cached(config: Config) -> dict[str, bool]:
-    data, conditions = config.data, config.evaluate.conditions
+    data, conditions, trained = config.data, config.evaluate.conditions, config.backbone.fine_tune
     rules = {
         f"cache_features needs erase=0, not {data.erase}: cached features are of whole frames": data.erase > 0,
         f"cache_features needs colour=0, not {data.colour}: cached features are of frames as they are": data.colour > 0,
@@ -102,8 +102,7 @@ def _cached(config: Config) -> dict[str, bool]:
             data.augment == "frame"
         ),
         f"cache_features needs conditions=2 or 1, not {conditions}: no crops are cached": conditions > 2,
-        f"cache_features needs fine_tune=frozen, not {config.backbone.fine_tune}": config.backbone.fine_tune
-        != "frozen",
+        f"cache_features needs fine_tune=frozen, not {trained}": trained != "frozen",
     }
     return rules if config.backbone.cache_features else {}
 

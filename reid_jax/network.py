@@ -195,20 +195,15 @@ def _parts(frames: Array, length: int) -> Array:
     return padded.reshape(-1, length, *frames.shape[2:])
 
 
-def _pairs_before(network: Network) -> bool:
-    """Whether pairs, and with them Eq. 8's v and c, are trained on embeddings before the neck."""
-    return network.config.loss.neck_serves == "identity"
-
-
-def is_behind_neck(network: Network) -> bool:
-    """Whether embeddings are compared behind a neck and Eq. 8's v and c belong before it."""
-    loss, settings = network.config.loss, network.config.evaluate
-    return loss.neck and _pairs_before(network) and settings.distance != "similarity"
+def fits_similarity(config: Config) -> bool:
+    """Whether embeddings, as they are compared, lie on the side of a neck that Eq. 8's v and c were trained on."""
+    return not config.loss.neck or config.loss.neck_serves == "all" or config.evaluate.distance == "similarity"
 
 
 def _compared(network: Network, variables: Parameters, embeddings: Float[Array, "N E"]) -> Float[Array, "N E"]:
     """The embeddings as they are compared at test time: behind the neck, where there is one that serves for it."""
-    if "neck" not in variables or (_pairs_before(network) and network.config.evaluate.distance == "similarity"):
+    before = network.config.loss.neck_serves == "identity" and network.config.evaluate.distance == "similarity"
+    if "neck" not in variables or before:
         return embeddings
     behind = identity.neck(variables["head"]["identity"]["neck"], variables["neck"], embeddings)
     return identity.compared(behind, network.config)

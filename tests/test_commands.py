@@ -25,7 +25,7 @@ OF_RUNS = {"table3", "figure5a"}
 
 
 def shown(pattern):
-    """Every match on every page, with the page's name; of a page that is made of results none."""
+    """Every match on every page, with the page's name."""
     return [(page.name, found) for page in PAGES for found in pattern.findall(page.read_text())]
 
 
@@ -36,7 +36,7 @@ def check(module, arguments):
     if name in OF_SETTINGS:
         command_line.parse("", arguments, kind=command_line.TrainArguments)
     elif name in OF_RUNS:
-        many_runs.parse(program.flags(), arguments)
+        many_runs.parse(program.flags(), arguments, lambda _: ("seed",))
     elif name == "sweep":
         chosen, base = sweep.parse(arguments)
         assert generate(base, sweep.axes(chosen, base))
