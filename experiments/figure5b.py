@@ -24,9 +24,10 @@ from reid_jax.workdir import MetricsLog, WorkDirError, read_config
 NAME = "figure5b"
 PANELS = {
     "pair_loss": "cross-entropy of training pairs",
-    "accuracy": "accuracy on drawn pairs",
+    "accuracy": "training pairs told right (%)",
     "validation_map": "held-out mAP (%)",
 }
+PERCENT = {"accuracy": 100.0}
 ROWS = 8
 """Logged steps of each run in the table, at most."""
 
@@ -58,7 +59,8 @@ def make(places: list[Path]) -> products.Product:
     product = products.make(
         NAME,
         "Fig. 5b: convergence",
-        "Cross-entropy and accuracy of training pairs are means over the steps before; the mAP is on persons held out.",
+        "Cross-entropy and accuracy of training pairs are means over the steps before, similar and dissimilar pairs "
+        "weighing one half each; the mAP is on persons held out.",
         products.Provenance(configs[0].data.dataset, "", described, ""),
         ("run", "step", "cross-entropy", "accuracy (%)", "held-out mAP"),
         rows,
@@ -81,7 +83,7 @@ def _logged(place: Path) -> list[dict[str, Any]]:
 
 def _points(lines: Sequence[dict[str, Any]], quantity: str) -> tuple[list[float], list[float]]:
     found = [(line["step"], line[quantity]) for line in lines if quantity in line]
-    return [x for x, _ in found], [y for _, y in found]
+    return [x for x, _ in found], [PERCENT.get(quantity, 1.0) * y for _, y in found]
 
 
 def _rows(lines: Sequence[dict[str, Any]]) -> list[tuple]:
@@ -92,7 +94,10 @@ def _rows(lines: Sequence[dict[str, Any]]) -> list[tuple]:
         filled.append({**known, "step": line["step"], "map": line.get("validation_map")})
     scored = [line for line in filled if line["map"] is not None]
     chosen = scored if 0 < len(scored) <= ROWS else filled[:: max(1, -(-len(filled) // ROWS))]
-    return [(line["step"], f"{line['pair_loss']:.3f}", 100 * line["accuracy"], line["map"]) for line in chosen]
+    return [
+        (line["step"], f"{line['pair_loss']:.3f}", PERCENT["accuracy"] * line["accuracy"], line["map"])
+        for line in chosen
+    ]
 
 
 if __name__ == "__main__":

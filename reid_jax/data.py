@@ -6,7 +6,6 @@ that looks up cached features has the same shape.
 """
 
 import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Shaped
 
+from reid_jax import workers
 from reid_jax.config import DataConfig
 from reid_jax.frames import decode_clip
 from reid_jax.protocols import View
@@ -119,8 +119,8 @@ def training_batches(
         # Grain asks absl for its settings when a worker starts, which fails in programs that do not use absl.
         flags.FLAGS.mark_as_parsed()
     alone = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    workers = grain.MultiprocessingOptions(num_workers=data.workers, per_worker_buffer_size=2)
-    return iter(batches.to_iter_dataset(alone).mp_prefetch(workers, worker_init_fn=_leave_interrupts))
+    several = grain.MultiprocessingOptions(num_workers=data.workers, per_worker_buffer_size=2)
+    return iter(batches.to_iter_dataset(alone).mp_prefetch(several, worker_init_fn=workers.stand_apart))
 
 
 @dataclass(frozen=True)
@@ -232,15 +232,14 @@ def pad_clip(arrays: Mapping[str, np.ndarray], frames: int) -> Batch:
     return {**padded, "mask": np.arange(frames) < count}
 
 
+def clips_of(batch: Batch) -> Batch:
+    """What a network takes of a batch: all but the rows that its clips have in their table."""
+    return {name: value for name, value in batch.items() if name != "row"}
+
+
 def stack_clips(clips: Sequence[Batch]) -> Batch:
     """Padded clips -> arrays with the clips as the first axis."""
     return {key: np.stack([clip[key] for clip in clips]) for key in clips[0]}
-
-
-def _leave_interrupts(worker: int, workers: int) -> None:
-    """Ctrl-C reaches the workers too, which must outlive the step that the main process is about to save."""
-    del worker, workers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _power_of_two(number: int) -> int:

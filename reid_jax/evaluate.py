@@ -12,7 +12,7 @@ from tqdm import tqdm
 from reid_jax import devices
 from reid_jax import network as networks
 from reid_jax.config import Config
-from reid_jax.data import evaluation_batches
+from reid_jax.data import clips_of, evaluation_batches
 from reid_jax.features import ReaderOf
 from reid_jax.frames import evaluation_conditions
 from reid_jax.histogram import histogram_embedding
@@ -54,7 +54,7 @@ def embed(
     with tqdm(total=len(tracklets), desc="embedding", unit="tracklet", leave=False, disable=hidden) as bar:
         for batch in batches:
             rows = batch["row"]
-            clips = devices.share({name: value for name, value in batch.items() if name != "row"}, mesh)
+            clips = devices.share(clips_of(batch), mesh)
             embeddings = devices.whole(function(clips))
             if result is None:
                 result = np.zeros((len(tracklets), embeddings.shape[1]), np.float32)
@@ -73,16 +73,23 @@ def embed_conditions(
     readers: ReaderOf | None,
     mesh: Mesh | None = None,
 ) -> Float[np.ndarray, "N E"]:
-    """Embeddings averaged over the test-time conditions, for the tracklets short enough for them (section V.B)."""
+    """Embeddings averaged over the test-time conditions, for the tracklets short enough for them (section V.B).
+
+    Others are those of the whole frames.
+    """
     conditions = evaluation_conditions(config.evaluate.conditions, config.data.crop)
-    embeddings = embed(function, tracklets, config, view, conditions[0], readers, mesh)
-    short = np.flatnonzero(tracklets.table.length < config.evaluate.conditions_below)
-    if len(conditions) == 1 or len(short) == 0:
-        return embeddings
-    total = embeddings[short].copy()
-    for condition in conditions[1:]:
-        total += embed(function, tracklets.take(short), config, view, condition, readers, mesh)
-    embeddings[short] = total / len(conditions)
+    if len(conditions) == 1 or len(tracklets) == 0:
+        return embed(function, tracklets, config, view, WHOLE, readers, mesh)
+    short, found = tracklets.table.length < config.evaluate.conditions_below, []
+    for chosen, own in ((short, conditions), (~short, (WHOLE,))):
+        if chosen.any():
+            rows = np.flatnonzero(chosen)
+            part = tracklets if len(rows) == len(tracklets) else tracklets.take(rows)
+            total = sum(embed(function, part, config, view, condition, readers, mesh) for condition in own)
+            found.append((rows, total / len(own)))
+    embeddings = np.empty((len(tracklets), found[0][1].shape[1]), np.float32)
+    for rows, mean in found:
+        embeddings[rows] = mean
     return embeddings
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from tqdm import tqdm
 
 from reid_jax import network as networks
-from reid_jax.data import evaluation_batches
+from reid_jax.data import clips_of, evaluation_batches
 from reid_jax.sampling import WHOLE
 from reid_jax.studies import Study
 
@@ -46,7 +46,7 @@ def measure(study: Study) -> Focus:
     place = data.height, data.width, settings.embed_frames, settings.embed_batch, WHOLE, "whole"
     with tqdm(total=len(test), desc="attention", unit="tracklet", leave=False) as bar:
         for batch in evaluation_batches(test, *place, readers(test) if readers else None):
-            clips = {name: value for name, value in batch.items() if name != "row"}
+            clips = clips_of(batch)
             encoding = networks.encode_clips(study.program, study.variables, clips)
             kept = batch["row"] >= 0
             rows, mask, weights = batch["row"][kept], batch["mask"][kept], np.asarray(encoding.selection)[kept]

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from reid_jax import network as networks
-from reid_jax.data import evaluation_batches
+from reid_jax.data import clips_of, evaluation_batches
 from reid_jax.model import Parameters
 from reid_jax.network import Network
 from reid_jax.sampling import WHOLE
@@ -83,7 +83,7 @@ def measure(
     )
     with tqdm(total=len(known), desc="attention", unit="tracklet", leave=False) as bar:
         for batch in batches:
-            encoding = encode({name: value for name, value in batch.items() if name != "row"})
+            encoding = encode(clips_of(batch))
             clips = zip(batch["row"], batch["mask"], encoding.locations, encoding.selection, strict=True)
             for row, mask, locations, selection in clips:
                 if row < 0:

@@ -9,7 +9,7 @@ import numpy as np
 from reid_jax import network as networks
 from reid_jax import objective, runs
 from reid_jax.config import Config
-from reid_jax.data import training_batches
+from reid_jax.data import clips_of, training_batches
 from reid_jax.model import Parameters
 from reid_jax.network import Batch, Network
 from reid_jax.precision import in_its_precision
@@ -68,15 +68,11 @@ def losses(config: Config, workdir: Path, splits: Splits, batches: int, seed: in
         held_out, settings.data, config.train.batch_pairs, seed, readers(held_out) if readers else None
     )
     try:
-        found = [jax.device_get(_losses(program, variables, _inputs(next(drawn)))) for _ in range(batches)]
+        found = [jax.device_get(_losses(program, variables, clips_of(next(drawn)))) for _ in range(batches)]
     finally:
         drawn.close()
     known = [name for name in ("pair_loss", "penalty", "accuracy") if name in found[0]]
     return {name: float(np.mean([one[name] for one in found])) for name in known}
-
-
-def _inputs(batch: Batch) -> Batch:
-    return {name: value for name, value in batch.items() if name != "row"}
 
 
 @partial(jax.jit, static_argnames="network")

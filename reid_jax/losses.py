@@ -22,8 +22,7 @@ def cross_pair_loss(logits: Float[Array, "N N"], person: Int[Array, "N"], hardne
     Each clip averages its similar and its dissimilar pairs. `hardness` above 0 weighs those it gets most wrong more: by
     the softmax of `hardness` times how wrong the logit is.
     """
-    same = person[:, None] == person[None, :]
-    similar, dissimilar = same & ~jnp.eye(len(person), dtype=bool), ~same
+    same, similar, dissimilar = _kinds(person)
     losses = optax.sigmoid_binary_cross_entropy(logits, same.astype(logits.dtype))
     wrong = hardness * jax.lax.stop_gradient(jnp.where(same, -logits, logits))
 
@@ -33,6 +32,22 @@ def cross_pair_loss(logits: Float[Array, "N N"], person: Int[Array, "N"], hardne
         return jnp.where(clips, (weights * losses).sum(1), 0.0).sum() / jnp.maximum(clips.sum(), 1)
 
     return 0.5 * (mean(similar) + mean(dissimilar))
+
+
+def told_right(logits: Float[Array, "N N"], person: Int[Array, "N"]) -> Float[Array, ""]:
+    """The share of these pairs whose logit has the right sign, of the similar and of the dissimilar ones, averaged.
+
+    A network that takes all for similar has one half, however few of them are.
+    """
+    same, *kinds = _kinds(person)
+    right = (logits > 0) == same
+    return sum((right & kind).sum() / jnp.maximum(kind.sum(), 1) for kind in kinds) / 2
+
+
+def _kinds(person: Int[Array, "N"]) -> tuple[Bool[Array, "N N"], Bool[Array, "N N"], Bool[Array, "N N"]]:
+    """Of all pairs of clips: which are of one person, and the similar and dissimilar pairs of different clips."""
+    same = person[:, None] == person[None, :]
+    return same, same & ~jnp.eye(len(person), dtype=bool), ~same
 
 
 def hinge_loss(
@@ -63,8 +78,7 @@ def triplet_loss(embeddings: Float[Array, "N E"], person: Int[Array, "N"], margi
     squares = jnp.square(embeddings).sum(1)
     squared = squares[:, None] + squares[None, :] - 2.0 * embeddings @ embeddings.T
     distances = jnp.sqrt(jnp.maximum(squared, 1e-8))
-    same = person[:, None] == person[None, :]
-    similar = same & ~jnp.eye(len(person), dtype=bool)
+    same, similar, _ = _kinds(person)
     farthest = jnp.where(similar, distances, -jnp.inf).max(1)
     nearest = jnp.where(same, jnp.inf, distances).min(1)
     return jnp.maximum(farthest - nearest + margin, 0.0).mean()

@@ -1,9 +1,10 @@
 """Linear maps learnt on train embeddings, after which Euclidean distance ranks better (Table VII, section V.G).
 
 Each function gives a map L [E, R]: |(a - b) L| is the distance, so mapped embeddings go wherever embeddings go. A
-Mahalanobis metric M is given as L with L L^T = M. No means are taken off: distances do not see them. All are closed
-forms and repeat exactly; sums are over all pairs, never a sample of them. Axes: `N` tracklets, `E` embedding, `R`
-mapped embedding, `P` persons. Leave junk and distractors out of the train embeddings: they are no persons.
+Mahalanobis metric M is given as L with L L^T = M. No means are taken off: Euclidean distances do not see them, and
+cosine ones keep the origin that the embeddings had. All are closed forms and repeat exactly; sums are over all pairs,
+never a sample of them. Axes: `N` tracklets, `E` embedding, `R` mapped embedding, `P` persons. Leave junk and
+distractors out of the train embeddings: they are no persons.
 """
 
 import numpy as np
@@ -29,7 +30,7 @@ def pca(embeddings: Embeddings, dimensions: int) -> Float[np.ndarray, "E {dimens
             f"{dimensions} PCA dimensions of {count} embeddings of {size} values: they span {most} at most; ask for "
             "from 1 to so many, or give more embeddings"
         )
-    found = PCA(dimensions, random_state=0).fit(embeddings)
+    found = PCA(dimensions, svd_solver="full").fit(embeddings)
     tolerance = max(count, size) * np.finfo(embeddings.dtype).eps
     rank = int((found.singular_values_ > tolerance * found.singular_values_[0]).sum())
     if rank < dimensions:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped, UInt8
 
 from reid_jax import attention, backbones, recurrent
 from reid_jax.backbones.rematerialise import by_stages
@@ -213,7 +213,7 @@ def similarity(parameters: Parameters, first: Float[Array, "E"], second: Float[A
     return jax.nn.sigmoid(similarity_logit(parameters, first, second))
 
 
-def repeat_valid(frames: Array, mask: Bool[Array, "N T"]) -> Array:
+def repeat_valid(frames: Shaped[Array, "N T *S"], mask: Bool[Array, "N T"]) -> Shaped[Array, "N T *S"]:
     """Padding replaced by the clip's own frames from its start, so that batch statistics see real frames only."""
     length = jnp.maximum(mask.sum(1, keepdims=True), 1)
     return jax.vmap(lambda clip, index: clip[index])(frames, jnp.arange(mask.shape[1]) % length)

@@ -81,12 +81,11 @@ def initialise(network: Network, key: PRNGKeyArray) -> Parameters:
 
 def draw(network: Network, key: PRNGKeyArray) -> Parameters:
     """Random variables of the whole network, before any published weights."""
-    data, (key_backbone, key_head) = network.config.data, jax.random.split(key)
+    data, (key_backbone, key_head, key_identity) = network.config.data, jax.random.split(key, 3)
     variables = network.backbone.init(key_backbone, jnp.zeros((1, data.height, data.width, 3)), train=False)
     head = _HEADS[network.config.head][0](key_head, network.cube, network.config)
     size, loss = head["similarity"]["v"].size, network.config.loss
     if network.persons:
-        key_identity = jax.random.fold_in(key_head, 1)
         head["identity"] = identity.initialise(key_identity, size, network.persons, loss.classifier, loss.neck)
     statistics = {"neck": identity.first_statistics(size)} if network.persons and loss.neck else {}
     return statistics | {

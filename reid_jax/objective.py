@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from reid_jax import attention, identity, losses, model
 from reid_jax import network as networks
@@ -20,22 +20,14 @@ from reid_jax.settings import Number, is_on
 Metrics = dict[str, Array]
 
 
-def batch_loss(network: Network, variables: Parameters, batch: Batch, key: Array) -> tuple[Array, tuple[Metrics, Any]]:
+def batch_loss(
+    network: Network, variables: Parameters, batch: Batch, key: PRNGKeyArray
+) -> tuple[Array, tuple[Metrics, Any]]:
     """Eq. 9 of a mini-batch of pairs and what stands beside it; also its metrics and the changed statistics."""
     config, head = network.config, variables["head"]
     encodings, statistics = networks.encode_pairs(network, variables, batch, key)
     compared, classified, neck = _behind_neck(config, variables, encodings.embedding)
-    first, second = compared[:, 0], compared[:, 1]
-    logits = jax.vmap(partial(model.similarity_logit, head["similarity"]))(first, second)
-    if config.loss.pairs == "cross":
-        all_logits, person = _all_pairs(head["similarity"], compared, batch["person"])
-        pair_term = losses.cross_pair_loss(all_logits, person, config.loss.hardness)
-    else:
-        pair_term = {
-            "drawn": lambda: losses.pair_loss(logits, batch["same"]),
-            "hinge": lambda: losses.hinge_loss(first, second, batch["same"], config.loss.margin),
-            "none": lambda: jnp.zeros(()),
-        }[config.loss.pairs]()
+    pair_term, told = _pair_term(config.loss, head["similarity"], compared, batch)
     penalties = jax.vmap(jax.vmap(attention.location_penalty))(encodings.locations, batch["mask"])
     loss = losses.siamese_loss(pair_term, penalties.reshape(-1), config.loss.penalty)
     scores = _identity_scores(config.loss, head, classified)
@@ -45,23 +37,33 @@ def batch_loss(network: Network, variables: Parameters, batch: Batch, key: Array
         "loss": loss,
         "pair_loss": pair_term,
         "penalty": penalties.mean(),
-        **_told_right(config.loss, logits, scores, batch),
+        **told,
+        **_identified(scores, batch["person"]),
         **{name: term for name, (_, term) in beside.items()},
     }
     return loss, (metrics, {"batch_stats": statistics, **neck})
 
 
-def _told_right(
-    config: LossConfig, logits: Float[Array, "B"], scores: Float[Array, "N P"] | None, batch: Batch
-) -> Metrics:
-    """`accuracy`, the share of pairs whose similarity says what they are, and `identified`, that of clips whose person
-    is known again: each where a loss trains it."""
-    found = {}
-    if config.pairs in ("cross", "drawn"):
-        found["accuracy"] = jnp.mean((logits > 0) == batch["same"])
-    if scores is not None:
-        found["identified"] = jnp.mean(scores.argmax(1) == batch["person"].reshape(-1))
-    return found
+def _pair_term(
+    config: LossConfig, similarity: Parameters, compared: Float[Array, "B 2 E"], batch: Batch
+) -> tuple[Float[Array, ""], Metrics]:
+    """The loss of pairs, and as `accuracy` the share of them whose similarity says what they are, where it is trained:
+    of the drawn pairs, or of all that the loss is of, similar and dissimilar ones weighing one half each as there."""
+    first, second = compared[:, 0], compared[:, 1]
+    if config.pairs == "cross":
+        logits, person = _all_pairs(similarity, compared, batch["person"])
+        return losses.cross_pair_loss(logits, person, config.hardness), {"accuracy": losses.told_right(logits, person)}
+    if config.pairs == "drawn":
+        logits = jax.vmap(partial(model.similarity_logit, similarity))(first, second)
+        return losses.pair_loss(logits, batch["same"]), {"accuracy": jnp.mean((logits > 0) == batch["same"])}
+    if config.pairs == "hinge":
+        return losses.hinge_loss(first, second, batch["same"], config.margin), {}
+    return jnp.zeros(()), {}
+
+
+def _identified(scores: Float[Array, "N P"] | None, person: Int[Array, "B 2"]) -> Metrics:
+    """The share of clips whose person is known again, where that is trained."""
+    return {} if scores is None else {"identified": jnp.mean(scores.argmax(1) == person.reshape(-1))}
 
 
 def _behind_neck(

@@ -1,5 +1,6 @@
 """Learning rate, RMSProp (section V.B) or Adam, and which parameters are trained at which rate."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -22,13 +23,14 @@ def learning_rate(config: Config) -> optax.Schedule:
     Those are tenfold, at epochs 40 and 70 of 120.
     """
     settings = config.train
+    if settings.decay == "steps":
+        lowered = optax.piecewise_constant_schedule(1.0, {round(share * settings.steps): 0.1 for share in STEPS})
+        constant = learning_rate(replace(config, train=replace(settings, decay="none")))
+        return lambda step: constant(step) * lowered(step)
     warmup = optax.linear_schedule(0.0, settings.learning_rate, settings.warmup_steps)
     rest = max(settings.steps - settings.warmup_steps, 1)
     after = {
         "none": optax.constant_schedule(settings.learning_rate),
-        "steps": optax.piecewise_constant_schedule(
-            settings.learning_rate, {round(share * settings.steps) - settings.warmup_steps: 0.1 for share in STEPS}
-        ),
         "cosine": optax.cosine_decay_schedule(settings.learning_rate, rest),
     }[settings.decay]
     return optax.join_schedules([warmup, after], [settings.warmup_steps])

@@ -189,7 +189,7 @@ def step(
     return tuple(new_states)
 
 
-def dropout(x: Array, rate: Number, key: PRNGKeyArray | None) -> Array:
+def dropout(x: Float[Array, "*S"], rate: Number, key: PRNGKeyArray | None) -> Float[Array, "*S"]:
     """Inverted dropout; without a key, or at rate 0, the identity."""
     if key is None or not is_on(rate):
         return x

@@ -155,16 +155,16 @@ def _draw_clip(
     step = length // count if data.sampling == "spread" else 1
     start = int(generator.integers(length - (count - 1) * step))
     first = _draw_augmentation(generator, data)
-    if data.augment == "clip":
-        return ClipDraw(row, start, count, first, step)
     # From a stream of their own, so that the other clip's draws stay as they are.
-    apart = generator.spawn(1)[0]
-    return ClipDraw(row, start, count, first, step, tuple(_draw_augmentation(apart, data) for _ in range(count - 1)))
+    apart, frames = generator.spawn(1)[0], count if data.augment == "frame" else 1
+    further = tuple(_draw_augmentation(apart, data) for _ in range(frames - 1))
+    return ClipDraw(row, start, count, first, step, further)
 
 
 def _draw_augmentation(generator: np.random.Generator, data: DataConfig) -> Augmentation:
     # Every number is drawn whatever the settings, so that changing one of them leaves the others' draws alone.
     turn, side, top, left, down, right = (float(number) for number in generator.random(6))
+    of_erasing, of_colour = generator.spawn(2)
     return Augmentation(
         mirror=data.mirror and turn < 0.5,
         side=data.crop + (1 - data.crop) * side,
@@ -172,8 +172,8 @@ def _draw_augmentation(generator: np.random.Generator, data: DataConfig) -> Augm
         left=left,
         down=data.translation * (2 * down - 1),
         right=data.translation * (2 * right - 1),
-        erased=_erased_box(generator) if data.erase > 0 and generator.random() < data.erase else None,
-        colour=_colour(generator.spawn(1)[0], data.colour) if data.colour > 0 else None,
+        erased=_erased_box(of_erasing) if of_erasing.random() < data.erase else None,
+        colour=_colour(of_colour, data.colour) if data.colour > 0 else None,
     )
 
 

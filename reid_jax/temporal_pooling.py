@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from reid_jax import fisher
 from reid_jax import network as networks
-from reid_jax.data import evaluation_batches
+from reid_jax.data import clips_of, evaluation_batches
 from reid_jax.evaluate import Sides, embed_sides
 from reid_jax.features import ReaderOf
 from reid_jax.fisher import Mixture, Reading
@@ -103,7 +103,7 @@ def sample_descriptors(
     kept: dict[Reading, list[np.ndarray]] = {reading: [] for reading in readings}
     with tqdm(total=len(tracklets), desc="descriptors", unit="tracklet", leave=False) as bar:
         for batch in evaluation_batches(tracklets, *place, WHOLE, "whole", readers(tracklets) if readers else None):
-            clips = {name: value for name, value in batch.items() if name != "row"}
+            clips = clips_of(batch)
             states = networks.encode_clips(networks.program(network), variables, clips).states
             for reading in readings:
                 found, mask = (np.asarray(part) for part in fisher.descriptors(states, clips["mask"], reading))

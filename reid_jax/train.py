@@ -27,6 +27,9 @@ from reid_jax.optimizer import learning_rate, make_optimizer, parameter_parts
 from reid_jax.precision import in_its_precision
 from reid_jax.settings import Number, is_on
 
+_TRAINING = 2**31
+"""What a run's training key is folded from its seed's with."""
+
 
 class Diverged(RuntimeError):
     """The loss or the parameters are no longer finite."""
@@ -57,6 +60,12 @@ class TrainState:
 def trained(variables: Parameters) -> Parameters:
     """The variables that have gradients."""
     return {name: variables[name] for name in ("backbone", "head")}
+
+
+def training_key(seed: int) -> PRNGKeyArray:
+    """What every step's key is folded from. The seed's own key, split, draws the first variables: split n ways it
+    gives what folding in 0 to n - 1 does, so steps have to be folded into another one."""
+    return jax.random.fold_in(jax.random.key(seed), _TRAINING)
 
 
 def initial_state(network: Network) -> TrainState:
@@ -153,15 +162,16 @@ def fit(
 ) -> tuple[TrainState, bool]:
     """Trains from `state` to the configured number of steps; returns the last state and whether it was reached.
 
-    `batches` begins with the batch of `state.step`. Metrics go to `log` every `log_every` steps, checkpoints are saved
-    every `checkpoint_every` steps and at the end, with `validate`'s score every `validate_every`. SIGINT and SIGTERM
-    save, then end. On a mesh the state is replicated, and `batches` gives this process's pairs of each mini-batch.
+    `batches` begins with the batch of `state.step`. Metrics go to `log` every `log_every` steps and with every
+    checkpoint, which are saved every `checkpoint_every` steps and at the end, with `validate`'s score every
+    `validate_every`. SIGINT and SIGTERM save, then end. On a mesh the state is replicated, and `batches` gives this
+    process's pairs of each mini-batch.
 
     Raises:
         Diverged: a step gave a NaN or Inf.
     """
     settings, start = network.config.train, int(state.step)
-    program, key = networks.program(network), devices.replicate(jax.random.key(network.config.seed), mesh)
+    program, key = networks.program(network), devices.replicate(training_key(network.config.seed), mesh)
     metrics, since = [], time.perf_counter()
     hidden = not devices.is_first()
     # Steps are begun ahead of the device, in bursts: only the mean of all of them tells how long the rest takes.
@@ -174,17 +184,17 @@ def fit(
             metrics.append(step_metrics)
             bar.update()
             last = step == settings.steps or _agreed(stop, step % settings.log_every == 0)
-            if last or step % settings.log_every == 0:
+            saves = last or step % settings.checkpoint_every == 0
+            if saves or step % settings.log_every == 0:
                 check_finite(int(state.broken_at), checkpoints)
-                found = means(jax.device_get(metrics), since)
+                found = means(jax.device_get(metrics), time.perf_counter() - since)
                 log(step, found)
                 shown = {name: f"{found[name]:.2f}" for name in ("accuracy", "identified") if name in found}
                 bar.set_postfix(loss=f"{found['loss']:.3f}", **shown)
+                if saves:
+                    save(settings, state, step, checkpoints, log, validate)
+                # A window of metrics ends where a run may be taken up again, which then logs the same.
                 metrics, since = [], time.perf_counter()
-            if last or step % settings.checkpoint_every == 0:
-                check_finite(int(state.broken_at), checkpoints)
-                save(settings, state, step, checkpoints, log, validate)
-                since = time.perf_counter()
             if last:
                 return state, step == settings.steps
     return state, True
@@ -197,10 +207,10 @@ def _agreed(stop: Callable[[], bool], logged: bool) -> bool:
     return logged and devices.anywhere(stop())
 
 
-def means(metrics: Sequence[Mapping[str, Any]], since: float) -> dict[str, float]:
-    """The mean of each metric over steps, and the steps a second since a moment of `time.perf_counter`."""
+def means(metrics: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, float]:
+    """The mean of each metric over steps that took so many seconds, and how many were taken in one."""
     found = {name: float(np.mean([values[name] for values in metrics])) for name in metrics[0]}
-    return found | {"steps_per_second": len(metrics) / (time.perf_counter() - since)}
+    return found | {"steps_per_second": len(metrics) / seconds}
 
 
 def save(

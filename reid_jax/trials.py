@@ -145,10 +145,11 @@ def _fit(group: Sequence[OpenRun]) -> list[bool | Exception]:
             metrics.append(step_metrics)
             bar.update()
             last = step == settings.steps or stop()
-            logs, saves = last or step % settings.log_every == 0, last or step % settings.checkpoint_every == 0
-            if logs or saves:
-                _record(group, states, step, jax.device_get(metrics) if logs else None, since, saves, failed)
-                metrics, since = [] if logs else metrics, time.perf_counter()
+            saves = last or step % settings.checkpoint_every == 0
+            if saves or step % settings.log_every == 0:
+                done = jax.device_get(metrics)
+                _record(group, states, step, done, time.perf_counter() - since, saves, failed)
+                metrics, since = [], time.perf_counter()
             if last:
                 return [failed.get(place, step == settings.steps) for place in range(len(group))]
     return [True] * len(group)
@@ -158,8 +159,8 @@ def _record(
     group: Sequence[OpenRun],
     states: TrainState,
     step: int,
-    metrics: Sequence[Mapping[str, Any]] | None,
-    since: float,
+    metrics: Sequence[Mapping[str, Any]],
+    seconds: float,
     saves: bool,
     failed: dict[int, Exception],
 ) -> None:
@@ -170,9 +171,8 @@ def _record(
             continue
         try:
             train.check_finite(int(broken[place]), run.checkpoints)
-            if metrics is not None:
-                own = [{name: values[place] for name, values in found.items()} for found in metrics]
-                run.log(step, train.means(own, since))
+            own = [{name: values[place] for name, values in found.items()} for found in metrics]
+            run.log(step, train.means(own, seconds))
             if saves:
                 state = jax.tree.map(lambda leaf, place=place: jax.device_put(leaf[place], jax.devices()[0]), states)
                 train.save(run.network.config.train, state, step, run.checkpoints, run.log, run.validate)
@@ -185,4 +185,4 @@ def _numbers_and_keys(configs: Sequence[Config]) -> tuple[list[dict[str, np.ndar
     settings = [flatten(config) for config in configs]
     traced = [name for name in NUMBERS if name not in SWITCHES or settings[0][name]]
     numbers = [{name: np.array(own[name], np.float32) for name in traced} for own in settings]
-    return numbers, [np.asarray(jax.random.key_data(jax.random.key(config.seed))) for config in configs]
+    return numbers, [np.asarray(jax.random.key_data(train.training_key(config.seed))) for config in configs]

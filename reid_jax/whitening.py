@@ -6,6 +6,7 @@ new persons apart. The map is learnt once for a checkpoint and kept in the work 
 
 import io
 import json
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +43,8 @@ def learnt(
     known = train.take(np.flatnonzero(train.table.person > DISTRACTOR))
     function = evaluate.embedding_of(network, variables)
     settings = network.config.evaluate
-    short = replace(settings, embed_frames=min(settings.embed_frames or LONGEST, LONGEST))
+    frames = min(settings.embed_frames or LONGEST, LONGEST)
+    short = replace(settings, embed_frames=frames, conditions_below=sys.maxsize)
     config = replace(network.config, evaluate=short)
     embeddings = evaluate.embed_conditions(function, known, config, "whole", readers, mesh)
     return metric_learning.whitening(embeddings, settings.whitening, REGULARISATION).astype(np.float32)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import flax.linen as nn
 import jax
@@ -14,10 +15,10 @@ import skimage.transform
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from benchmarks.torchvision_networks import published_form
-from reid_jax import backbones
+from reid_jax import backbones, model
 from reid_jax.backbones import depthwise, efficientnet_lite, pretrained
 from reid_jax.backbones.torch_file import read_torch_file
-from reid_jax.config import BackboneConfig
+from reid_jax.config import BackboneConfig, BackboneName
 
 LITE0 = BackboneConfig(backbone="efficientnet_lite0")
 
@@ -75,6 +76,22 @@ def test_unknown_endpoint_lists_the_others(backbone, listed):
     for function in (backbones.build, backbones.last_stages):
         with pytest.raises(ValueError, match=listed):
             function(config)
+
+
+@pytest.mark.parametrize("backbone", get_args(BackboneName))
+def test_every_backbone_can_be_trained_in_bfloat16(backbone):
+    module = backbones.build(BackboneConfig(backbone=backbone, precision="bfloat16"))
+    given = jax.ShapeDtypeStruct((2, 3, 64, 64, 3), jnp.uint8), jax.ShapeDtypeStruct((2, 3), bool)
+    variables = jax.eval_shape(lambda key: module.init(key, jnp.zeros((1, 64, 64, 3)), train=False), jax.random.key(0))
+    batch_stats = variables.get("batch_stats", {})
+
+    def total(params, frames, mask):
+        kept = {"params": params, "batch_stats": batch_stats}
+        return model.extract(module, kept, frames, mask, True, "bfloat16", False, jax.random.key(0))[0].sum()
+
+    batch_stats = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), batch_stats)
+    slope = jax.eval_shape(jax.grad(total), variables["params"], *given)
+    assert {leaf.dtype for leaf in jax.tree.leaves(slope)} == {jnp.dtype("float32")}
 
 
 @pytest.mark.parametrize("backbone", ["rcn", "small_cnn", "patch_cnn"])

@@ -141,6 +141,8 @@ def test_paper_preset_holds_the_papers_values(dataset):
     assert (config.head, config.loss.identity, config.loss.triplet, config.data.erase) == ("attention", 0, 0, 0)
     assert config.backbone.backbone == "googlenet"
     assert (config.train.batch_pairs, config.train.clip) == (10, 5.0)
+    epochs, persons = {"mars": (2000, 625), "ilids_vid": (1000, 150), "prid2011": (1000, 89)}.get(dataset, (500, 10))
+    assert config.train.steps == epochs * persons * 2 / config.train.batch_pairs
     assert (config.backbone.pretrained, config.backbone.fine_tune) == (True, "whole")
     assert (config.evaluate.conditions, config.evaluate.conditions_below) == (10, 128)
 

@@ -97,6 +97,15 @@ def test_only_short_tracklets_are_averaged_over_the_conditions(tracklets):
         np.testing.assert_allclose(found[row], (one + other) / 2 if length < 5 else one, rtol=1e-6)
 
 
+def test_tracklets_too_long_for_the_ten_conditions_are_embedded_from_the_whole_frame(tracklets):
+    config = tiny_config(conditions=10, conditions_below=5, crop=0.5)
+    found = evaluate.embed_conditions(left_half, tracklets, config, "whole", None)
+    for row, length in enumerate(tracklets.table.length.tolist()):
+        own = evaluation_conditions(10, 0.5) if length < 5 else (WHOLE,)
+        expected = np.mean([left_half(clip_of(tracklets, row, condition=c))[0] for c in own], axis=0)
+        np.testing.assert_allclose(found[row], expected, rtol=1e-6)
+
+
 def test_rcn_first_last_compares_first_frames_with_last_ones(tracklets):
     tracklets = tracklets.take(np.flatnonzero(tracklets.table.person > 0))
     config = tiny_config(protocol="rcn_first_last", first_last_frames=2)

@@ -41,6 +41,21 @@ def test_cross_pair_loss_is_the_double_loop_with_both_classes_alike(hardness):
     np.testing.assert_allclose(loss, (np.mean(means[True]) + np.mean(means[False])) / 2, rtol=1e-5)
 
 
+def test_pairs_told_right_count_both_classes_alike():
+    logits = np.random.default_rng(2).standard_normal((7, 7))
+    person = np.array([4, 4, 1, 2, 4, 2, 9])
+    right = {True: [], False: []}
+    for a in range(7):
+        for b in range(7):
+            if a != b:
+                same = bool(person[a] == person[b])
+                right[same].append((logits[a, b] > 0) == same)
+    expected = (np.mean(right[True]) + np.mean(right[False])) / 2
+    found = losses.told_right(jnp.asarray(logits, jnp.float32), jnp.asarray(person))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(losses.told_right(jnp.ones((7, 7)), jnp.asarray(person)), 0.5)
+
+
 def test_no_gradient_flows_through_the_weights_of_hard_pairs():
     """Each pair's gradient has the sign of its own error: harder weights never push a logit the wrong way."""
     logits = jnp.asarray(np.random.default_rng(6).standard_normal((4, 4)) * 4, jnp.float32)

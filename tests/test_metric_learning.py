@@ -48,6 +48,14 @@ def test_pca_keeps_the_directions_of_largest_variance():
     np.testing.assert_array_equal(learnt, metric_learning.pca(x, 3))
 
 
+def test_pca_is_exact_where_scikit_learn_would_approximate():
+    generator = np.random.default_rng(3)
+    x = generator.normal(size=(600, 520)) * np.arange(1, 521) ** -0.5
+    found = metric_learning.pca(x, 100)
+    exact = np.linalg.svd(x - x.mean(0), full_matrices=False)[2][:100].T
+    np.testing.assert_allclose(np.linalg.svd(exact.T @ found, compute_uv=False), 1, atol=1e-6)
+
+
 def test_pair_covariances_equal_loops_over_pairs():
     x, person, camera = made_up()
     uneven = np.random.default_rng(1).permutation(len(x))[:41]  # persons with a camera missing, in any order

@@ -90,6 +90,23 @@ def test_initial_variables_follow_from_the_key():
     assert np.abs(first["head"]["recurrent"][0].input - other["head"]["recurrent"][0].input).max() > 0
 
 
+@pytest.mark.parametrize("head", ["attention", "rcn", "pooling"])
+def test_no_two_parts_begin_with_the_same_numbers(head):
+    config = make_config("small_cnn", 16, 8)
+    config = replace(config, head=head, loss=replace(config.loss, identity=1.0, classifier="linear"))
+    network = networks.build(config, persons=50)
+    variables = jax.jit(partial(networks.draw, network))(jax.random.key(3))
+    leaves = [np.ravel(leaf) for leaf in jax.tree.leaves(variables) if leaf.size >= 64 and np.ptp(leaf) > 0]
+    assert len(leaves) >= 5
+    alike = [
+        abs(np.corrcoef(one[:size], other[:size])[0, 1])
+        for number, one in enumerate(leaves)
+        for other in leaves[:number]
+        if (size := min(one.size, other.size))
+    ]
+    assert max(alike) < 0.6
+
+
 def test_pretrained_without_published_weights_is_an_error():
     network = networks.build(make_config("rcn", 16, 8, pretrained=True))
     with pytest.raises(ValueError, match="no published weights of rcn"):

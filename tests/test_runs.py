@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,11 +163,36 @@ def test_sigterm_and_sigint_save_and_end_and_the_run_goes_on_exactly(trainings, 
 
 
 @pytest.mark.slow
-def test_ctrl_c_reaches_the_worker_processes_too_and_still_saves(trainings, uninterrupted, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_with_its_worker_processes_still_saves(number, trainings, uninterrupted, tmp_path):
     config = replace(KILLED, data=replace(KILLED.data, workers=2))
-    interrupt(trainings, config, tmp_path / "workers", signal.SIGINT, group=True)
+    interrupt(trainings, config, tmp_path / "workers", number, group=True)
     trainings.finish(config, tmp_path / "workers", resume=True)
     assert_same_state(last_state(KILLED, tmp_path / "workers"), last_state(KILLED, uninterrupted))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux for a process's children")
+def test_worker_processes_end_with_one_that_was_killed(trainings, tmp_path):
+    config, folder = replace(KILLED, data=replace(KILLED.data, workers=2)), tmp_path / "killed"
+    process = trainings.start(config, folder)
+    wait_for(lambda: bool(workdir.MetricsLog.read(folder)) or not process.is_alive())
+    lists = Path(f"/proc/{process.pid}/task").glob("*/children")
+    workers = [child for children in lists for child in children.read_text().split()]
+    assert len(workers) >= 2
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(60)
+    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), 30)
+
+
+def test_metrics_after_resuming_between_two_lines_are_those_of_a_run_that_was_not_stopped(tmp_path):
+    half = tiny_config(steps=3, log_every=2, checkpoint_every=3, validate_every=3)
+    whole = replace(half, train=replace(half.train, steps=6))
+    assert fit(half, tmp_path / "resumed") and fit(whole, tmp_path / "resumed", resume=True)
+    assert fit(whole, tmp_path / "whole")
+    lines = metrics_without_time(tmp_path / "whole")
+    assert [line["step"] for line in lines] == [2, 3, 4, 6]
+    assert metrics_without_time(tmp_path / "resumed") == lines
 
 
 def test_an_evaluation_leaves_results_and_pictures_and_training_helped(tmp_path, capsys):

@@ -45,6 +45,15 @@ def changed(before, after):
     return some, every
 
 
+def test_no_step_has_a_key_that_draws_the_first_variables():
+    def data(key):
+        return tuple(jax.random.key_data(key).tolist())
+
+    first = {data(key) for count in range(1, 20) for key in jax.random.split(jax.random.key(5), count)}
+    steps = {data(jax.random.fold_in(train.training_key(5), step)) for step in range(100)}
+    assert len(steps) == 100 and not first & steps
+
+
 def test_warm_up_rises_linearly_then_the_rate_stays_or_falls_in_steps_or_as_a_cosine():
     config = tiny_config(learning_rate=0.1, warmup_steps=4, steps=12, decay="cosine")
     schedule = optimizer.learning_rate(config)
@@ -56,6 +65,8 @@ def test_warm_up_rises_linearly_then_the_rate_stays_or_falls_in_steps_or_as_a_co
     steps = optimizer.learning_rate(tiny_config(learning_rate=0.1, warmup_steps=4, steps=120, decay="steps"))
     found = [steps(step) for step in (2, 4, 39, 41, 69, 71, 119)]
     np.testing.assert_allclose(found, [0.05, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-5)
+    rising = optimizer.learning_rate(tiny_config(learning_rate=0.1, warmup_steps=60, steps=120, decay="steps"))
+    np.testing.assert_allclose([rising(step) for step in (30, 45, 65, 71)], [0.05, 0.0075, 0.01, 0.001], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("backbone_rate", "l2"), [(0.0, 0.0), (0.3, 0.2), (1.0, 0.0)])

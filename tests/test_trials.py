@@ -12,6 +12,7 @@ from reid_jax import devices, runs, sweeps, train, trials, workdir
 from reid_jax.presets import preset
 from reid_jax.settings import change
 from reid_jax.sweeps import Axis
+from reid_jax.workdir import flatten
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 # Short steps, because RMSProp turns roundings of a gradient near 0 into whole steps.
@@ -34,7 +35,7 @@ BASE = tiny_config(
 DIFFERENT = [
     BASE,
     change(BASE, dict(seed=1, penalty=0.1, learning_rate=3e-5, crop=1.0)),
-    change(BASE, dict(seed=2, split=3, dropout_top=0.5, triplet=0.7, margin=0.5, weight_decay=0.1, l2=0.2, clip=0.01)),
+    change(BASE, dict(seed=2, split=3, dropout_top=0.5, triplet=0.7, margin=0.5, weight_decay=1e3, l2=0.2, clip=0.01)),
 ]
 
 
@@ -57,7 +58,8 @@ def alone(tmp_path_factory):
 
 def assert_same_run(config, place, other):
     lines, expected = metrics_without_time(place), metrics_without_time(other)
-    assert [list(line) for line in lines] == [list(line) for line in expected] and lines[-1]["step"] == 4
+    assert [list(line) for line in lines] == [list(line) for line in expected]
+    assert lines[-1]["step"] == config.train.steps
     for line, alone in zip(lines, expected, strict=True):
         np.testing.assert_allclose(list(line.values()), list(alone.values()), rtol=1e-4, err_msg=str(line))
     found, wanted = last_state(config, place), last_state(config, other)
@@ -85,6 +87,20 @@ def test_together_they_leave_what_each_leaves_alone_with_one_compilation(alone, 
     assert trials.trials_step._cache_size() - compiled == 1
     loaded, variables = runs.load_run(tmp_path / "1")
     assert loaded.config == DIFFERENT[1] and variables["head"]["selection"].dtype == np.float32
+
+
+def test_every_other_number_may_differ_too(tmp_path):
+    common = dict(identity=0.5, classifier="cosine", hardness=0.1, average=0.5, dropout_between=0.2, learning_rate=1e-4)
+    one = change(BASE, common | dict(validation_persons=0, steps=2))
+    other = dict(identity=0.9, smoothing=0.3, identity_margin=0.4, hardness=2.0, average=0.9, dropout_between=0.4)
+    configs = [one, change(one, other | dict(backbone_rate=0.1))]
+    varied = {name for name in trials.NUMBERS if len({flatten(config)[name] for config in [*configs, *DIFFERENT]}) > 1}
+    assert varied == set(trials.NUMBERS)
+    assert trials.fit_runs(opened(tmp_path / "together", configs)) == [True] * 2
+    for number, config in enumerate(configs):
+        place = tmp_path / "alone" / str(number)
+        assert fit(config, place)
+        assert_same_run(config, tmp_path / "together" / str(number), place)
 
 
 @pytest.mark.slow

@@ -98,8 +98,9 @@ def fit(config: Config, workdir: Path, resume: bool = False) -> bool:
 def last_state(config: Config, workdir: Path, step: int | None = None) -> dict[str, np.ndarray]:
     """Every array of a checkpoint, by its path in the pytree."""
     checkpoints = Checkpoints(workdir / runs.CHECKPOINTS, read_only=True)
-    state = train.initial_state(network.build(config))
     step = checkpoints.latest() if step is None else step
+    persons = (checkpoints.shape(step, "variables", "head", "identity", "directions") or (0,))[0]
+    state = train.initial_state(network.build(config, persons))
     restored, next_batch = checkpoints.restore(step, state)
     checkpoints.close()
     leaves = jax.tree_util.tree_leaves_with_path(restored)
