@@ -25,21 +25,21 @@ $(VENV)/.dev: $(VENV)/.run
 	touch $@
 
 train: $(VENV)/.run  ## prepare the data set, train, evaluate
-	$(RUN) -m experiments.train --dataset $(DATASET) --data-dir $(DATA_DIR) $(MANUAL) --workdir $(WORKDIR) $(ARGS)
+	$(RUN) -m experiments.train --dataset $(DATASET) --data-dir "$(DATA_DIR)" $(MANUAL) --workdir "$(WORKDIR)" $(ARGS)
 
 eval: $(VENV)/.run  ## score the best checkpoint of WORKDIR again
-	$(RUN) -m experiments.evaluate --workdir $(WORKDIR) $(ARGS)
+	$(RUN) -m experiments.evaluate --workdir "$(WORKDIR)" $(ARGS)
 
 sweep: WORKDIR = runs/sweep-$(DATASET)
 sweep: $(VENV)/.run  ## train every combination, as ARGS="--kernels 1 3 5 --layers 2 3"; tables and pictures
-	$(RUN) -m experiments.sweep --dataset $(DATASET) --data-dir $(DATA_DIR) $(MANUAL) --workdir $(WORKDIR) $(ARGS)
+	$(RUN) -m experiments.sweep --dataset $(DATASET) --data-dir "$(DATA_DIR)" $(MANUAL) --workdir "$(WORKDIR)" $(ARGS)
 
 paper: $(VENV)/.run  ## the paper's tables and figures of the finished run in WORKDIR
-	$(RUN) -m experiments.paper --workdir $(WORKDIR) $(ARGS)
+	$(RUN) -m experiments.paper --workdir "$(WORKDIR)" $(ARGS)
 
 paper-small: $(VENV)/.run  ## all of the paper's tables and figures on walkers, at a size for two cores
-	$(RUN) -m experiments.paper --workdir $(WORKDIR) --small $(ARGS)
-	$(RUN) -m experiments.tables --runs $(dir $(WORKDIR))
+	$(RUN) -m experiments.paper --workdir "$(WORKDIR)" --small $(ARGS)
+	$(RUN) -m experiments.tables --runs "$(dir $(WORKDIR))"
 
 tables: $(VENV)/.run  ## collect all finished runs, tables and figures in docs/results.md
 	$(RUN) -m experiments.tables $(ARGS)
@@ -48,7 +48,7 @@ bench: $(VENV)/.dev  ## measure everything beside PyTorch, where that is install
 	$(RUN) -m benchmarks $(ARGS)
 
 data: $(VENV)/.run  ## prepare DATASET and print its counts
-	$(RUN) -m experiments.prepare --dataset $(DATASET) --data-dir $(DATA_DIR) $(MANUAL) $(ARGS)
+	$(RUN) -m experiments.prepare --dataset $(DATASET) --data-dir "$(DATA_DIR)" $(MANUAL) $(ARGS)
 
 test: $(VENV)/.dev  ## the tests
 	$(RUN) -m pytest --numprocesses auto --dist loadfile --max-worker-restart 0 $(ARGS)

@@ -1,5 +1,8 @@
 """From a `DataConfig` to tracklets: find the download, prepare it once, choose the trial's train and test halves."""
 
+import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data_builders.counts import print_counts
+from data_builders.folders import Folders
 from data_builders.ilids_vid import IlidsVid
 from data_builders.mars import Mars
 from data_builders.prid2011 import Prid2011
@@ -17,17 +21,26 @@ from reid_jax.config import DataConfig
 from reid_jax.tracklets import Splits, Tracklets
 
 BUILDERS: dict[str, type[TrackletBuilder]] = {
-    "walkers": Walkers, "mars": Mars, "ilids_vid": IlidsVid, "prid2011": Prid2011,
+    "walkers": Walkers, "mars": Mars, "ilids_vid": IlidsVid, "prid2011": Prid2011, "folders": Folders,
 }  # fmt: skip
 
 
-def prepare(data: DataConfig) -> None:
+def prepare(data: DataConfig, again: bool = False) -> None:
     """Prepare the data set unless it is already, and print where it is and its counts beside the published ones.
 
-    Raises `FileNotFoundError` for a missing download or frame, `ValueError` for one that is damaged or contradicts
-    itself, `OSError` when the disk is full. Nothing half-prepared is ever taken for whole.
+    With `again` what is prepared of this download is deleted first. Raises `FileNotFoundError` for a missing download
+    or frame, `ValueError` for one that is damaged or contradicts itself, `OSError` when the disk is full. Nothing
+    half-prepared is ever taken for whole.
     """
     builder, manual_dir = find(data)
+    if again and builder.NEEDS_DOWNLOAD and manual_dir is None:
+        raise FileNotFoundError(
+            f"{data.dataset} cannot be prepared again without its download; name its folder with manual_dir.\n"
+            f"{builder.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+        )
+    if again and builder.data_path.exists():
+        shutil.rmtree(builder.data_path)
+        builder = type(builder)(data_dir=builder.data_dir_root, config=builder.builder_config)
     if is_prepared(builder):
         print(f"{data.dataset} is prepared already, in {builder.data_path}")
         print_prepared(builder)
@@ -45,7 +58,7 @@ def load(data: DataConfig) -> Splits:
     builder, manual_dir = find(data)
     if not is_prepared(builder):
         builder = build(builder, manual_dir)
-    metadata = builder.info.metadata
+    metadata = metadata_of(builder)
     if not metadata["trials"]:
         check_split(data, 1)
         train, test = (whole_split(builder, split) for split in ("train", "test"))
@@ -80,6 +93,9 @@ def find_manual(data: DataConfig) -> Path | None:
         if given.is_dir():
             return given
         prepared = [str(path) for path in prepared_folders(BUILDERS[data.dataset], data)]
+        if any(prepared_from(Path(path)) == os.fspath(given.resolve()) for path in prepared):
+            print(f"{given} is gone; what was prepared from it is read")
+            return None
         hint = f"\nWithout manual_dir, what is already prepared is read: {', '.join(prepared)}" if prepared else ""
         how_to_get = BUILDERS[data.dataset].MANUAL_DOWNLOAD_INSTRUCTIONS
         raise FileNotFoundError(f"manual_dir {given} is no folder.\n{how_to_get}{hint}")
@@ -98,9 +114,20 @@ def prepared_folders(builder: type[TrackletBuilder], data: DataConfig) -> list[P
     return sorted(path.parent for path in (Path(data.data_dir).expanduser() / builder.name).glob(pattern))
 
 
+def prepared_from(folder: Path) -> str | None:
+    """The folder of the download that a prepared set was made of, if it says so."""
+    try:
+        return json.loads((folder / "metadata.json").read_text()).get("manual_dir")
+    except (OSError, ValueError):
+        return None
+
+
 def only_prepared(builder: type[TrackletBuilder], data: DataConfig) -> str:
     """The key of the one prepared set."""
     folders = prepared_folders(builder, data)
+    if data.manual_dir is not None:
+        gone = os.fspath(Path(data.manual_dir).expanduser().resolve())
+        folders = [folder for folder in folders if prepared_from(folder) == gone]
     if not folders:
         looked = ", ".join(str(folder) for folder in default_folders(data))
         raise FileNotFoundError(
@@ -139,9 +166,31 @@ def build(builder: TrackletBuilder, manual_dir: Path | None) -> TrackletBuilder:
 
 def print_prepared(builder: TrackletBuilder) -> None:
     """The counts of a prepared set beside the published ones."""
-    metadata = builder.info.metadata
+    metadata = metadata_of(builder)
     tables = {split: table_of(columns) for split, columns in metadata["tables"].items()}
     print_counts(metadata["description"], tables, metadata["published"])
+    for variant, origin in metadata["origin"].items():
+        count, named = len(metadata["trials"][variant]), variant.replace("_", " ")
+        words = "from the published file" if origin == "published" else "drawn by seeds: no published file was found"
+        print(f"{count} splits ({named}), {words}")
+
+
+def metadata_of(builder: TrackletBuilder) -> dict[str, Any]:
+    """What a prepared set says of itself beside its records; `ValueError` where that is not whole."""
+    try:
+        found = builder.info.metadata
+        if missing := {"description", "published", "trials", "origin", "tables"} - set(found):
+            raise damaged(builder, f"its metadata.json has no {sorted(missing)[0]}")
+        return found
+    except json.JSONDecodeError as error:
+        raise damaged(builder, f"its metadata.json is damaged: {error}") from error
+
+
+def damaged(builder: TrackletBuilder, how: str) -> ValueError:
+    """The error of a prepared set that has been changed since."""
+    return ValueError(
+        f"{builder.data_path} is not whole ({how}): prepare it again with experiments.prepare --again, or delete it"
+    )
 
 
 def check_split(data: DataConfig, count: int) -> None:
@@ -152,7 +201,9 @@ def check_split(data: DataConfig, count: int) -> None:
 
 def whole_split(builder: TrackletBuilder, split: str) -> Tracklets:
     """All tracklets of a TFDS split; row i is record i."""
-    table = table_of(builder.info.metadata["tables"][split])
+    table = table_of(metadata_of(builder)["tables"][split])
+    if missing := [path for path in builder.info.splits[split].filepaths if not Path(path).exists()]:
+        raise damaged(builder, f"{Path(missing[0]).name} is missing")
     records: Any = builder.as_data_source(split)
     return Tracklets(table, records, np.arange(len(table)))
 

@@ -206,10 +206,10 @@ def open_frames(manual_dir: Path, split: str, tables: Tables) -> tuple[Source, s
     path = first_existing([manual_dir], [f"bbox_{split}", f"bbox_{split}.zip"])
     if path is None:
         raise FileNotFoundError(f"neither bbox_{split}/ nor bbox_{split}.zip is in {manual_dir}.\n{HOW_TO_GET}")
-    source = open_source(path)
+    source, example = open_source(path), frame_path(tables.names[tables.first[0]])
     if source.names is None:
-        return source, ""
-    example = frame_path(tables.names[tables.first[0]])
+        nested = not (path / example).exists() and (path / path.name / example).exists()
+        return source, f"{path.name}/" if nested else ""
     prefix = next((name.removesuffix(example) for name in source.names if name.endswith(example)), f"bbox_{split}/")
     missing = [name for name in tables.names if prefix + frame_path(name) not in source.names]
     if missing:

@@ -102,8 +102,9 @@ class TrackletBuilder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        contents = self.contents(Path(dl_manager.manual_dir) if self.NEEDS_DOWNLOAD else None)
-        self.info.metadata.update(to_metadata(contents))
+        manual_dir = Path(dl_manager.manual_dir) if self.NEEDS_DOWNLOAD else None
+        contents = self.contents(manual_dir)
+        self.info.metadata.update(to_metadata(contents), manual_dir=manual_dir and os.fspath(manual_dir.resolve()))
         return {split: self._generate_examples(contents, split) for split in contents.tables}
 
     def _generate_examples(self, contents: Contents, split: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -106,8 +106,12 @@ def sequence_table(
 
 
 def find_split_file(manual_dir: Path, source: Source, name: str, folders: Sequence[str]) -> tuple[Path, bytes] | None:
-    """The published split file beside, or inside, the download; None where there is none."""
-    if path := first_existing([manual_dir / folder for folder in folders], [name]):
+    """The published split file beside, or inside, the download; None where there is none.
+
+    `manual_dir` may be the extracted folder itself: then the file may lie beside it.
+    """
+    roots = [manual_dir] if source.path != manual_dir else [manual_dir, manual_dir.resolve().parent]
+    if path := first_existing([root / folder for root in roots for folder in folders], [name]):
         return path, path.read_bytes()
     inside = next((path for path in sorted(source.names or ()) if path.rpartition("/")[2] == name), None)
     return None if inside is None else (source.path / inside, source.read(inside))

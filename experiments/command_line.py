@@ -17,6 +17,9 @@ from reid_jax.config import Config, DatasetName, PresetName
 from reid_jax.presets import preset
 from reid_jax.train import Diverged
 
+STOPPED = 75
+"""Exit status of a training that was asked to stop and is saved (EX_TEMPFAIL of sysexits.h): it is not finished."""
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -117,6 +120,13 @@ def run(program) -> None:
             print(f"error: {error}", file=sys.stderr, flush=True)
             os._exit(1)
         sys.exit(f"error: {error}")
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) and "Out of memory" not in str(error):
+            raise
+        sys.exit(
+            f"error: the device has too little memory ({str(error).splitlines()[0]}): lower batch_pairs, frames, "
+            "height and width, or set remat=backbone; where it was embedding, lower embed_batch"
+        )
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

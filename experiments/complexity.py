@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from experiments import command_line
-from reid_jax import complexity, model, products
+from reid_jax import complexity, model, products, results
 from reid_jax import network as networks
 from reid_jax.complexity import Cost, Layer
 from reid_jax.config import Config
@@ -56,10 +56,10 @@ def make(config: Config, folder: Path) -> products.Product:
     product = products.make(
         NAME,
         "Section III.E: complexity of ConvGRU and FC-GRU",
-        f"Preset {config.preset} over {config.backbone.backbone}'s cubes of {cube[0]} x {cube[1]} x {cube[2]}, from "
-        f"frames of {config.data.height} x {config.data.width}; T = {config.data.frames} frames take so many times as "
-        "many operations. XLA leaves out products with zero padding. The FC-GRU, which is compiled but never run, has "
-        f"{ratio:.1f} times as many operations by XLA.",
+        f"{results.differences(config)}: layers over {config.backbone.backbone}'s cubes of {cube[0]} x {cube[1]} x "
+        f"{cube[2]}, from frames of {config.data.height} x {config.data.width}; T = {config.data.frames} frames take "
+        "so many times as many operations. XLA leaves out products with zero padding. The FC-GRU, which is compiled "
+        f"but never run, has {ratio:.1f} times as many operations by XLA.",
         products.Provenance("", "", "", ""),
         HEADINGS,
         [*rows, *_rows("all layers", total)],

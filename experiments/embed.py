@@ -5,46 +5,24 @@ As in:
     python -m experiments.embed --workdir runs/mars --tracklets PATH --output embeddings.npz
 
 The file holds `name` [N] and `embedding` [N, E] in the order of the folders' names, as the run's evaluation compares
-them: averaged over its test-time conditions, behind its neck, whitened where it has that. v [E] and c of Eq. 8 are
-there too where they fit such embeddings: not whitened, and on the side of a neck that they were trained on.
+them: averaged over its test-time conditions, behind its neck, whitened where it has that; and the run's `distance`. v
+[E] and c of Eq. 8 are there too where they fit such embeddings: not whitened, and on the side of a neck that they were
+trained on. `experiments.search` ranks such tracklets.
 """
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
+from jaxtyping import Float
 
 from experiments import command_line
 from reid_jax import evaluate, network, runs, whitening
-from reid_jax.tracklets import DISTRACTOR, Tracklets, TrackletTable
+from reid_jax.folders import read_folders
+from reid_jax.tracklets import Tracklets
 from reid_jax.workdir import write_atomically
-
-IMAGES = {".jpg", ".jpeg", ".png"}
-
-
-def read_folders(folder: Path) -> Tracklets:
-    """Every subfolder's images as one tracklet, sorted; persons and cameras are unknown.
-
-    Raises:
-        ValueError: there is no subfolder, or one without images.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; give one that holds a folder of images for each tracklet")
-    records, names = [], []
-    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
-        images = sorted(path for path in place.iterdir() if path.suffix.lower() in IMAGES)
-        if not images:
-            raise ValueError(f"{place} holds no .jpg or .png image; remove the folder or fill it")
-        records.append({"frames": [path.read_bytes() for path in images]})
-        names.append(place.name)
-    if not records:
-        raise ValueError(f"{folder} holds no folders; each tracklet's images go into a folder of their own")
-    count = len(records)
-    length = np.array([len(record["frames"]) for record in records])
-    unknown = np.full(count, DISTRACTOR)
-    table = TrackletTable(unknown, np.ones(count, np.int64), length, np.zeros(count, bool), names)
-    return Tracklets(table, records, np.arange(count))
 
 
 def main(workdir: Path, tracklets: Path, output: Path = Path("embeddings.npz")) -> None:
@@ -55,20 +33,33 @@ def main(workdir: Path, tracklets: Path, output: Path = Path("embeddings.npz")) 
         tracklets: folder with a folder of images for each tracklet.
         output: the file to write.
     """
+    check_place(output)
     found = read_folders(tracklets)
+    embeddings, similarity, distance = embed(workdir, found)
+    buffer = io.BytesIO()
+    np.savez(buffer, name=np.array(found.table.name), embedding=embeddings, distance=distance, **similarity)
+    write_atomically(output, buffer.getvalue())
+    print(f"{output}: {len(found)} embeddings of {embeddings.shape[1]} values, to be compared by {distance} distances")
+
+
+def embed(workdir: Path, tracklets: Tracklets) -> tuple[Float[np.ndarray, "N E"], dict[str, Any], str]:
+    """Embeddings of tracklets by a run's best checkpoint as its evaluation compares them, v and c of Eq. 8 where they
+    fit those, and the run's distance."""
     step = runs.best_step(workdir)
     trained, variables = runs.load_run(workdir, step)
     whitens = whitening.kept_by(trained.config, workdir, step)
-    embeddings = evaluate.embed_conditions(
-        evaluate.embedding_of(trained, variables), found, trained.config, "whole", None
-    )
+    function = evaluate.embedding_of(trained, variables)
+    embeddings = evaluate.embed_conditions(function, tracklets, trained.config, "whole", None)
     similarity = variables["head"]["similarity"] if network.fits_similarity(trained.config) else {}
     if whitens is not None:
-        embeddings, similarity = embeddings @ whitens, {}
-    buffer = io.BytesIO()
-    np.savez(buffer, name=np.array(found.table.name), embedding=embeddings, **similarity)
-    write_atomically(output, buffer.getvalue())
-    print(f"{output}: {len(found)} embeddings of {embeddings.shape[1]} values")
+        embeddings, similarity = (embeddings @ whitens).astype(np.float32), {}
+    return embeddings, similarity, trained.config.evaluate.distance
+
+
+def check_place(output: Path) -> None:
+    """Raises ValueError where a file or folder cannot be written, before all is computed."""
+    if not output.parent.is_dir():
+        raise ValueError(f"{output.parent} is no folder, in which {output.name} would lie; make it first")
 
 
 if __name__ == "__main__":

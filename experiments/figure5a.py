@@ -27,7 +27,7 @@ import numpy as np
 
 from experiments import command_line, many_runs
 from reid_jax import figures, held_out, products, results, sweeps
-from reid_jax import workdir as workdirs
+from reid_jax.metrics_log import MetricsLog
 from reid_jax.settings import change
 from reid_jax.sweeps import Axis, SweepRun
 from reid_jax.tracklets import DISTRACTOR
@@ -53,7 +53,7 @@ def flags() -> argparse.ArgumentParser:
 
 def measure(run: SweepRun, root: Path) -> dict[str, float]:
     """A finished run's `QUANTITIES`."""
-    splits, lines = many_runs.load(run.config.data), workdirs.MetricsLog.read(root / run.name)
+    splits, lines = many_runs.load(run.config.data), MetricsLog.read(root / run.name)
     losses = held_out.losses(run.config, root / run.name, splits, BATCHES, PAIRS_SEED)
     return {**losses, "map": max(line["validation_map"] for line in lines if "validation_map" in line)}
 

@@ -19,7 +19,8 @@ import tyro
 
 from experiments import command_line
 from reid_jax import figures, products, results
-from reid_jax.workdir import MetricsLog, WorkDirError, read_config
+from reid_jax.metrics_log import MetricsLog
+from reid_jax.workdir import WorkDirError, read_config
 
 NAME = "figure5b"
 PANELS = {

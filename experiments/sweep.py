@@ -156,6 +156,7 @@ def main() -> None:
         print(f"{path}.png and .pdf")
     if outcome.stopped:
         print(f"stopped in {outcome.stopped}, which is saved; the same command goes on")
+        sys.exit(command_line.STOPPED)
     if outcome.failed:
         failures = "; ".join(f"{name}: {error or type(error).__name__}" for name, error in outcome.failed.items())
         raise SweepError(f"{len(outcome.failed)} of {len(own)} runs failed: {failures}")

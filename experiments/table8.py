@@ -23,11 +23,12 @@ import data_builders
 from experiments import command_line
 from reid_jax import products, published, studies
 from reid_jax.config import Config, DatasetName
+from reid_jax.metrics_log import MetricsLog
 from reid_jax.presets import preset
 from reid_jax.results import FIGURES, comparable, differences
 from reid_jax.retrieval import results_record
 from reid_jax.settings import change
-from reid_jax.workdir import MetricsLog, read_config
+from reid_jax.workdir import read_config
 
 NAME = "table8"
 
@@ -68,6 +69,7 @@ def make(
             counts = record["probes"], record["gallery"]
             rows.append((source, name, *(record[figure] for figure in FIGURES), *counts, paper))
             values.append({"workdir": workdir, "trained_on": source, "data": study.splits.description, **record})
+    distances = dict.fromkeys(config.evaluate.distance for config in configs)
     product = products.make(
         NAME,
         "Table VIII: cross-data-set testing",
@@ -76,7 +78,7 @@ def make(
             configs[0].data.dataset,
             "; ".join(dict.fromkeys(value["data"] for value in values)),
             "; ".join(f"`{name}`, {differences(config)}" for name, config in zip(names, configs, strict=True)),
-            "each target's own protocol",
+            f"each target's own protocol, {' and '.join(distances)} distances",
         ),
         ("trained on", "tested on", "rank-1", "rank-5", "rank-10", "rank-20", "mAP", "probes", "gallery",
          "the paper's rank-1, 10, 20"),

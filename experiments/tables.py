@@ -20,7 +20,9 @@ from reid_jax.products import Product
 from reid_jax.results import FIGURES, Finished
 from reid_jax.workdir import write_atomically
 
-TITLES = {"walkers": "walkers", "mars": "MARS", "ilids_vid": "iLIDS-VID", "prid2011": "PRID 2011"}
+TITLES = {
+    "walkers": "walkers", "mars": "MARS", "ilids_vid": "iLIDS-VID", "prid2011": "PRID 2011", "folders": "own data",
+}  # fmt: skip
 HEADINGS = (
     "run", "settings", "data", "distance", "rank-1", "rank-5", "rank-10", "rank-20", "mAP", "probes", "gallery",
     "repeats", "commit",
@@ -111,7 +113,7 @@ def page(finished: Sequence[Finished], folder: Path) -> str:
         parts.setdefault(key, []).append(one)
     order = [get_args(DatasetName), get_args(Protocol), ("trapezoid", "step")]
     keys = sorted(parts, key=lambda key: [names.index(name) for names, name in zip(order, key, strict=True)])
-    return "\n".join([PREFACE.format(folder=folder.name), *(part(key, parts[key], folder) for key in keys)])
+    return "\n".join([PREFACE.format(folder=folder), *(part(key, parts[key], folder) for key in keys)])
 
 
 def part(key: tuple[str, str, str], finished: Sequence[Finished], folder: Path) -> str:
@@ -135,7 +137,7 @@ def run_row(group: Sequence[Finished], folder: Path) -> tuple[str, ...]:
     first = group[0]
     return (
         run_name(group, folder),
-        results.differences(first.config),
+        ", extended after ".join([results.differences(first.config), *map(str, results.extended(first.results))]),
         kind_of_data(first),
         results.compared_by(first.results),
         *(results.in_words(records, name) for name in FIGURES),

@@ -8,6 +8,9 @@ As in:
 On a machine with several devices all share each mini-batch; `--coordinator` joins several machines (docs/scaling.md).
 """
 
+import sys
+from functools import partial
+
 import data_builders
 from experiments import command_line
 from reid_jax import devices, runs, workdir
@@ -20,12 +23,12 @@ def main() -> None:
     place = arguments.workdir, arguments.config, arguments.resume, arguments.overwrite
     devices.first_alone(lambda: workdir.check_usable(*place))
     splits = devices.first_then_all(lambda: data_builders.load(arguments.config.data))
-    devices.first_alone(lambda: workdir.open_workdir(*place))
-    finished = runs.fit_run(arguments.config, arguments.workdir, splits)
-    if finished:
-        runs.evaluate_run(arguments.config, arguments.workdir, splits)
-    elif devices.is_first():
-        print(f"stopped and saved; go on with --resume --workdir {arguments.workdir}")
+    begin = partial(devices.first_alone, lambda: workdir.open_workdir(*place))
+    if not runs.fit_run(arguments.config, arguments.workdir, splits, begin):
+        if devices.is_first():
+            print(f"stopped and saved; go on with --resume --workdir {arguments.workdir}")
+        sys.exit(command_line.STOPPED)
+    runs.evaluate_run(arguments.config, arguments.workdir, splits)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Literal
 
 from reid_jax.contradictions import problems
 
-DatasetName = Literal["walkers", "mars", "ilids_vid", "prid2011"]
+DatasetName = Literal["walkers", "mars", "ilids_vid", "prid2011", "folders"]
 BackboneName = Literal[
     "rcn",
     "small_cnn",

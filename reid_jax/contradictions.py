@@ -131,6 +131,9 @@ def _scored(config: Config) -> dict[str, bool]:
         f"distance=similarity is what pairs=drawn and cross train, not pairs={config.loss.pairs}: use another": (
             learned and config.loss.pairs not in ("drawn", "cross")
         ),
+        "conditions=10 averages over five crops, which are all the whole frame where crop is 1: lower one of them": (
+            settings.conditions == 10 and config.data.crop == 1
+        ),
         "persons=held_out needs validation_persons above 0: nobody is held out": (
             settings.persons == "held_out" and not config.data.validation_persons
         ),

@@ -122,7 +122,7 @@ def first_alone(function: Callable[[], Any]) -> None:
     if is_first():
         try:
             function()
-        except Exception as raised:
+        except BaseException as raised:
             error = raised
     failed = multihost_utils.broadcast_one_to_all(np.array(error is not None))
     if error is not None:

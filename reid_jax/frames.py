@@ -123,6 +123,6 @@ def _decode(data: bytes, name: str, frame: int) -> UInt8[np.ndarray, "h w 3"]:
     if image is None:
         raise ValueError(
             f"frame {frame} of tracklet {name} (counted from 0, {len(data)} bytes) is no whole JPEG or PNG image; "
-            "replace the file it came from and prepare the data set again"
+            "replace the file it came from, and of a data set prepare it again: experiments.prepare --again"
         )
     return image

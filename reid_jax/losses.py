@@ -76,7 +76,9 @@ def triplet_loss(embeddings: Float[Array, "N E"], person: Int[Array, "N"], margi
     Clips without a positive or a negative in the mini-batch count as 0.
     """
     squares = jnp.square(embeddings).sum(1)
-    squared = squares[:, None] + squares[None, :] - 2.0 * embeddings @ embeddings.T
+    # A difference of large numbers, which an accelerator would round before it is taken.
+    products = jnp.matmul(embeddings, embeddings.T, precision=jax.lax.Precision.HIGHEST)
+    squared = squares[:, None] + squares[None, :] - 2.0 * products
     distances = jnp.sqrt(jnp.maximum(squared, 1e-8))
     same, similar, _ = _kinds(person)
     farthest = jnp.where(similar, distances, -jnp.inf).max(1)

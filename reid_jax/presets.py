@@ -35,7 +35,7 @@ def preset(name: PresetName, dataset: DatasetName) -> Config:
         "rcn": _rcn,
         "pooling": _pooling,
     }[name](dataset)
-    protocol = "mars_official" if dataset in ("walkers", "mars") else "two_camera"
+    protocol = "mars_official" if dataset in ("walkers", "mars", "folders") else "two_camera"
     return replace(
         base,
         preset=name,

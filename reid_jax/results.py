@@ -170,9 +170,15 @@ def repeats(finished: Sequence[Finished]) -> list[list[Finished]]:
     groups: dict[Any, list[Finished]] = {}
     for one in finished:
         settings = {name: value for name, value in comparable(one.config).items() if name not in REPEATS | set(SCORED)}
-        key = (*sorted(settings.items()), _scored_by(one.results), without_split(one.results["data"]))
+        how = _scored_by(one.results), tuple(extended(one.results)), without_split(one.results["data"])
+        key = (*sorted(settings.items()), *how)
         groups.setdefault(key, []).append(one)
     return list(groups.values())
+
+
+def extended(values: Mapping[str, Any]) -> list[int]:
+    """For how many steps a run that was scored had been meant before it was made longer (see `origin.extended`)."""
+    return values.get("extended", [])
 
 
 def compared_by(values: Mapping[str, Any]) -> str:

@@ -14,22 +14,23 @@ from jaxtyping import Float
 from rich.console import Console
 from rich.table import Table
 
-from reid_jax import devices, evaluate, pictures, train, whitening
+from reid_jax import devices, evaluate, locking, origin, pictures, train, whitening
 from reid_jax import network as networks
 from reid_jax import workdir as workdirs
 from reid_jax.checkpoints import Checkpoints
 from reid_jax.config import Config
 from reid_jax.data import training_batches
 from reid_jax.features import ReaderOf, cached_features
+from reid_jax.metrics_log import MetricsLog, NoLog
 from reid_jax.model import Parameters
 from reid_jax.network import Network
+from reid_jax.protocols import PROTOCOLS
 from reid_jax.results import FIGURES, compared_by, file_name, record
 from reid_jax.retrieval import RetrievalResult, results_record
 from reid_jax.sampling import index_pairs
 from reid_jax.tracklets import Splits, Tracklets, hold_out
 from reid_jax.train import TrainState
 
-CHECKPOINTS = "checkpoints"
 TRAINED, UNTRAINED, AVERAGE, HISTOGRAM = "trained", "untrained network", "average-pooled features", "HSV histogram"
 
 
@@ -56,34 +57,47 @@ class OpenRun:
     validate: Callable[[Parameters], float] | None
 
 
-def fit_run(config: Config, workdir: Path, splits: Splits) -> bool:
+def fit_run(config: Config, workdir: Path, splits: Splits, begin: Callable[[], None] | None = None) -> bool:
     """Trains in an opened work directory, from its latest checkpoint if it has one; whether it reached the last step.
 
-    The configured devices share each mini-batch; of several processes all call this.
+    The configured devices share each mini-batch; of several processes all call this. `begin` opens the directory when
+    all that is needed to train is there.
 
     Raises:
-        ValueError: the devices cannot share it.
+        ValueError: the devices cannot share it, or see `opened`.
         reid_jax.train.Diverged: a step gave a NaN or Inf.
     """
     mesh = devices.mesh(config.train.devices, config.train.batch_pairs)
-    with opened(config, workdir, splits, mesh) as run:
+    with opened(config, workdir, splits, mesh, begin) as run:
         return train.fit(run.network, run.state, run.batches, run.checkpoints, run.log, run.validate, mesh)[1]
 
 
 @contextmanager
-def opened(config: Config, workdir: Path, splits: Splits, mesh: Mesh | None) -> Iterator[OpenRun]:
-    """Takes up the run in an opened work directory; at the end all is written and closed."""
+def opened(
+    config: Config, workdir: Path, splits: Splits, mesh: Mesh | None, begin: Callable[[], None] | None = None
+) -> Iterator[OpenRun]:
+    """Takes up the run in a work directory that is open, or that `begin` opens; at the end all is written and closed.
+
+    Raises:
+        ValueError: the data does not fit the settings, nor, in the end, the protocol.
+        reid_jax.workdir.WorkDirError: another process trains there, or the run was trained on other data.
+    """
     tracklets, held_out = divided(config, splits)
+    PROTOCOLS[config.evaluate.protocol](scored_persons(config, splits).table)
     network = networks.build(config, len(index_pairs(tracklets.table).person))
     state = train.initial_state(network)
     readers = feature_readers(network, state.variables, splits.train)
     state, first_batch = devices.replicate(state, mesh), 0
     with ExitStack() as stack:
-        checkpoints = Checkpoints(workdir / CHECKPOINTS, read_only=False)
+        devices.first_alone(lambda: stack.enter_context(locking.alone_in(workdir)))
+        if begin is not None:
+            begin()
+        checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS, read_only=False)
         stack.callback(checkpoints.close)
         if (step := checkpoints.latest()) is not None:
             state, first_batch = checkpoints.restore(step, state)
-        log = workdirs.MetricsLog(workdir, int(state.step)) if devices.is_first() else workdirs.NoLog()
+        devices.first_alone(lambda: origin.note(workdir, splits, config.train, int(state.step)))
+        log = MetricsLog(workdir, int(state.step)) if devices.is_first() else NoLog()
         stack.callback(log.close)
         batches = training_batches(
             tracklets,
@@ -124,9 +138,10 @@ def checkpoint_steps(workdir: Path) -> tuple[int, int]:
     Raises:
         reid_jax.workdir.WorkDirError: it has no checkpoint yet.
     """
+    workdirs.read_config(workdir)
     best = latest = None
-    if (workdir / CHECKPOINTS).exists():
-        checkpoints = Checkpoints(workdir / CHECKPOINTS, read_only=True)
+    if (workdir / workdirs.CHECKPOINTS).exists():
+        checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS, read_only=True)
         best, latest = checkpoints.best(), checkpoints.latest()
         checkpoints.close()
     if best is None or latest is None:
@@ -142,7 +157,7 @@ def load_run(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -
     """
     config = workdirs.read_config(workdir)
     step = best_step(workdir) if step is None else step
-    checkpoints = Checkpoints(workdir / CHECKPOINTS, read_only=True)
+    checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS, read_only=True)
     persons = (checkpoints.shape(step, "variables", "head", "identity", "directions") or (0,))[0]
     here = NamedSharding(mesh, PartitionSpec()) if mesh is not None else SingleDeviceSharding(jax.devices()[0])
     network = networks.build(config, persons)
@@ -159,6 +174,7 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
     `config` may differ from the run's own in how it evaluates. Returns what results.json holds. Of several processes
     all call this, and the first one writes.
     """
+    origin.check(workdir, splits)
     mesh = devices.mesh(config.train.devices)
     step, trained = checkpoint_steps(workdir)
     network, variables = load_run(workdir, step, mesh)
@@ -169,6 +185,7 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
     results = {
         **results_record(rows[TRAINED]),
         **record(own, config, step, trained, splits.description),
+        "extended": origin.extended(workdir, own.train),
         "baselines": {name: results_record(row) for name, row in rows.items() if name != TRAINED},
     }
     if not devices.is_first():

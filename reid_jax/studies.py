@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from reid_jax import evaluate, results, runs
+from reid_jax import evaluate, origin, results, runs
 from reid_jax import network as networks
 from reid_jax.config import Config
 from reid_jax.features import ReaderOf
@@ -115,6 +115,8 @@ def take_up(config: Config, workdir: Path, splits: Splits) -> Study:
         )
     step = runs.best_step(workdir)
     network, variables = runs.load_run(workdir, step)
+    if config.data.dataset == network.config.data.dataset:
+        origin.check(workdir, splits)
     return Study(workdir, step, Network(config, network.backbone, network.cube, network.persons), variables, splits)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from reid_jax import devices, results, runs, trials
+from reid_jax import devices, origin, results, runs, trials
 from reid_jax import workdir as workdirs
 from reid_jax.config import Config, DataConfig
 from reid_jax.settings import change, in_words, parse_value
@@ -160,9 +160,12 @@ def run_sweep(
     `together` runs are trained by one compiled step, where they allow it (see `trials`).
 
     Raises:
-        reid_jax.workdir.WorkDirError: see `state`; no run has begun then.
+        reid_jax.workdir.WorkDirError: see `state`, or a finished run was trained on other data; none has begun then.
     """
     open_runs = [run for run in found if state(run, root) != "finished"]
+    for run in found:
+        if run not in open_runs and _is_elsewhere(run, root):
+            origin.check(root / run.name, load(run.config.data))
     tracklets = {run.name: load(run.config.data) for run in open_runs}
     failed, number = {}, 0
     print(f"{len(found) - len(open_runs)} of {len(found)} runs are finished already")
@@ -186,6 +189,12 @@ def run_sweep(
                 print(f"{run.name} failed: {error or type(error).__name__}")
         devices.free_programs()
     return Outcome(failed, None)
+
+
+def _is_elsewhere(run: SweepRun, root: Path) -> bool:
+    """Whether the data of a finished run is named by another folder now, where other data may lie."""
+    before = workdirs.read_config(root / run.name).data
+    return (before.data_dir, before.manual_dir) != (run.config.data.data_dir, run.config.data.manual_dir)
 
 
 def batches(found: Sequence[SweepRun], together: int) -> list[list[SweepRun]]:

@@ -56,8 +56,18 @@ class Tracklets:
         return len(self.table)
 
     def encoded(self, row: int) -> Sequence[bytes]:
-        """The encoded frames of one tracklet, in time order."""
-        return self.records[int(self.index[row])]["frames"]
+        """The encoded frames of one tracklet, in time order.
+
+        Raises:
+            ValueError: its record cannot be read.
+        """
+        try:
+            return self.records[int(self.index[row])]["frames"]
+        except (RuntimeError, ValueError) as error:  # ArrayRecord's or TFDS's, of a file that is damaged or gone
+            raise ValueError(
+                f"tracklet {self.table.name[row]} cannot be read ({error}): what is prepared is not whole; prepare the "
+                "data set again with experiments.prepare --again"
+            ) from error
 
     def take(self, rows: Int[np.ndarray, "M"]) -> "Tracklets":
         """The tracklets of the given rows, in their order."""
@@ -96,7 +106,13 @@ def hold_out(tracklets: Tracklets, persons: int, seed: int) -> tuple[Tracklets, 
     chosen = np.random.default_rng(seed).choice(seen_twice, persons, replace=False)
     held = np.isin(table.person, chosen)
     validation = tracklets.take(np.flatnonzero(held))
-    pairs = list(zip(validation.table.person.tolist(), validation.table.camera.tolist(), strict=True))
-    query = np.array([pair not in pairs[:row] for row, pair in enumerate(pairs)])
-    validation = replace(validation, table=replace(validation.table, query=query))
+    validation = replace(validation, table=with_first_queries(validation.table))
     return tracklets.take(np.flatnonzero(~held)), validation
+
+
+def with_first_queries(table: TrackletTable) -> TrackletTable:
+    """The table with the first tracklet of each person in each camera as queries, as MARS has them."""
+    places = np.stack([table.person, table.camera])
+    query = np.zeros(len(table), bool)
+    query[np.unique(places, axis=1, return_index=True)[1]] = True
+    return replace(table, query=query & (table.person > DISTRACTOR))

@@ -2,7 +2,7 @@
 
 config.json      every setting          metrics.jsonl   a line a log step        results.json   the final figures
 tensorboard/     the same curves        checkpoints/    see `checkpoints`        *.png          pictures
-whitening.npz    see `whitening`
+whitening.npz    see `whitening`       origin.json      see `origin`
 """
 
 import dataclasses
@@ -10,16 +10,11 @@ import json
 import os
 import shutil
 import subprocess
-import time
 import typing
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from reid_jax.config import Config
 
@@ -27,9 +22,12 @@ CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 RESULTS = "results.json"
 WHITENING = "whitening.npz"
+ORIGIN = "origin.json"
+CHECKPOINTS = "checkpoints"
 
 OWN = (
-    METRICS, RESULTS, WHITENING, "results", "paper", "cmc.png", "attention.png", "tensorboard", "checkpoints", CONFIG,
+    METRICS, RESULTS, WHITENING, "results", "paper", "cmc.png", "attention.png", "tensorboard", CHECKPOINTS, ORIGIN,
+    CONFIG,
 )  # fmt: skip
 """What a run leaves in its work directory, in the order of deletion: what shows that it is one comes last."""
 
@@ -93,19 +91,27 @@ def read_config(workdir: Path) -> Config:
 
 
 def code_version() -> str:
-    """The commit of the working copy, `-dirty` behind it where files differ; outside one the package's version."""
+    """The commit of the working copy, `-dirty` behind it where code differs; outside one the package's version.
+
+    Pages and pictures may differ: `make tables` writes them.
+    """
     root = Path(__file__).parents[1]
     # Only our own: an installed package may lie in the environment of somebody else's working copy.
     if (root / ".git").exists():
-        command = ["git", "--no-optional-locks", "describe", "--always", "--dirty"]
         try:
-            return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+            changed = _git(root, "status", "--porcelain", "--", "*.py", "pyproject.toml")
+            return _git(root, "describe", "--always") + ("-dirty" if changed else "")
         except (OSError, subprocess.CalledProcessError):
             pass
     try:
         return metadata.version("reid_jax")
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "--no-optional-locks", *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def check_usable(workdir: Path, config: Config, resume: bool, overwrite: bool) -> None:
@@ -151,8 +157,15 @@ def open_workdir(workdir: Path, config: Config, resume: bool, overwrite: bool) -
 
 
 def check_resumable(workdir: Path, config: Config) -> None:
-    """Raises WorkDirError where a setting that shaped the steps already taken differs, naming it and both values."""
+    """Raises WorkDirError where a setting that shaped the steps already taken differs, naming it and both values, or
+    where more steps have been taken than are asked for."""
     _check_same(workdir, config, CHANGEABLE)
+    taken = max((int(path.name) for path in (workdir / CHECKPOINTS).glob("*") if path.name.isdecimal()), default=0)
+    if taken > config.train.steps:
+        raise WorkDirError(
+            f"{workdir} has been trained for {taken} steps, steps is {config.train.steps}: give as many or more, or "
+            "begin anew in another work directory"
+        )
 
 
 def check_scorable(workdir: Path, config: Config) -> None:
@@ -196,62 +209,3 @@ def write_atomically(path: Path, data: bytes) -> None:
 def write_json(path: Path, values: Any) -> None:
     """A JSON file, written atomically."""
     write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
-
-
-class MetricsLog:
-    """metrics.jsonl and TensorBoard files of a run, continued after `step`: a killed run's later lines are dropped."""
-
-    def __init__(self, workdir: Path, step: int) -> None:
-        self._path = workdir / METRICS
-        kept = [line for line in self.read(workdir) if line["step"] <= step]
-        write_atomically(self._path, b"".join(json.dumps(line).encode() + b"\n" for line in kept))
-        self._file = self._path.open("a", buffering=1)
-        # tensorboardX's own SummaryWriter hangs once its thread has met a full disk; this part of it has no thread.
-        folder = workdir / "tensorboard"
-        folder.mkdir(exist_ok=True)
-        self._events = EventsWriter(str(folder / "events"))
-        if step:
-            self._events.write_event(self._event(step + 1, session_log=SessionLog(status=SessionLog.START)))
-
-    @staticmethod
-    def read(workdir: Path) -> list[dict[str, int | float]]:
-        """The lines of metrics.jsonl; one cut short by a kill is left out."""
-        path, lines = workdir / METRICS, []
-        for line in path.read_text().splitlines() if path.exists() else []:
-            try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return lines
-
-    def __call__(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds the values of one step; an OSError where they cannot be written."""
-        try:
-            self._file.write(json.dumps({"step": step, **values}) + "\n")
-            for name, value in values.items():
-                self._events.write_event(self._event(step, summary=summary.scalar(name, value)))
-            self._events.flush()
-        except OSError as error:
-            raise OSError(
-                f"{self._path} or the tensorboard folder beside it could not be written ({error}); make room, "
-                "then go on with --resume"
-            ) from error
-
-    @staticmethod
-    def _event(step: int, **content: Any) -> Event:
-        return Event(step=step, wall_time=time.time(), **content)
-
-    def close(self) -> None:
-        """Writes what is still held back."""
-        self._file.close()
-        self._events.close()
-
-
-class NoLog:
-    """A log of a process that is not the one that writes."""
-
-    def __call__(self, step: int, values: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""

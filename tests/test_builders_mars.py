@@ -79,6 +79,17 @@ def test_zips_and_folders_give_identical_records(tmp_path):
         assert [len(record[-1]) for record in one] == table.length.tolist() == [length for *_, length in tracklets]
 
 
+def test_a_folder_within_the_folder_of_its_name_is_found(tmp_path):
+    root = trees.mars_tree(tmp_path / "download", zipped=False)
+    first = load(DataConfig(dataset="mars", data_dir=str(tmp_path / "a"), manual_dir=str(root)))
+    for name in ("bbox_train", "bbox_test"):
+        (root / name).rename(root / "inner")
+        (root / name).mkdir()
+        (root / "inner").rename(root / name / name)
+    second = load(DataConfig(dataset="mars", data_dir=str(tmp_path / "b"), manual_dir=str(root)))
+    assert contents(first.train) == contents(second.train) and contents(first.test) == contents(second.test)
+
+
 def test_junk_distractors_queries_and_short_tracklets_are_kept(tmp_path):
     trees.mars_tree(tmp_path / "download")
     splits = load(config(tmp_path))

@@ -67,6 +67,13 @@ def test_ilids_reads_the_split_file_both_ways(tmp_path):
     assert "published split 0 of 2 (test first)" in load_tree(tmp_path, "ilids_vid").description
 
 
+def test_ilids_finds_the_split_file_beside_its_extracted_folder(tmp_path, capsys):
+    root = trees.ilids_tree(tmp_path / "download")
+    deeper = DataConfig(dataset="ilids_vid", data_dir=str(tmp_path / "data"), manual_dir=str(root / "i-LIDS-VID"))
+    assert "published split 0 of 2" in load(deeper).description
+    assert "2 splits (test first), from the published file" in capsys.readouterr().out
+
+
 def test_prid_has_the_published_and_the_200_person_splits(tmp_path):
     trees.prid_tree(tmp_path / "download")
     assert persons(load_tree(tmp_path, "prid2011", split=1)) == ([2, 3], [1, 4])

@@ -80,6 +80,10 @@ BROKEN = {
     "probe_block is 0: at least one": {"evaluate": EvaluateConfig(probe_block=0)},
     "first_last_frames is 0": {"evaluate": EvaluateConfig(first_last_frames=0)},
     "not pairs=none": {"loss": LossConfig(pairs="none"), "evaluate": EvaluateConfig(distance="similarity")},
+    "five crops, which are all the whole frame": {
+        "data": DataConfig(crop=1.0),
+        "evaluate": EvaluateConfig(conditions=10),
+    },
     "seed is -1: 0 or more": {"seed": -1},
     "validation_persons is -1": {"data": DataConfig(validation_persons=-1)},
     "height is 0": {"data": DataConfig(height=0)},

@@ -1,7 +1,9 @@
 """From settings to tracklets: which prepared data belongs to which download, worker processes, no TensorFlow."""
 
+import json
 import multiprocessing
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +49,57 @@ def test_prepared_data_is_read_without_the_download(tmp_path, monkeypatch):
     with pytest.raises(
         FileNotFoundError, match=r"is no folder(.|\n)*Without manual_dir, what is already prepared is read"
     ):
+        load(mars(tmp_path, "downlaod"))
+
+
+def test_of_a_download_that_is_gone_what_was_prepared_from_it_is_read(tmp_path, capsys):
+    trees.mars_tree(tmp_path / "download")
+    other = trees.mars_tree(tmp_path / "other")
+    trees.mars_info(other, "train", trees.MARS_TRAIN[:-1])
+    whole, less = load(mars(tmp_path)), load(mars(tmp_path, "other"))
+    for folder in ("download", "other"):
+        shutil.rmtree(tmp_path / folder)
+    capsys.readouterr()
+    assert len(load(mars(tmp_path)).train) == len(whole.train) != len(less.train)
+    assert "download is gone; what was prepared from it is read" in capsys.readouterr().out
+    assert len(load(mars(tmp_path, "other")).train) == len(less.train)
+    with pytest.raises(FileNotFoundError, match="cannot be prepared again without its download"):
+        prepare(mars(tmp_path), again=True)
+    assert len(load(mars(tmp_path)).train) == len(whole.train)
+
+
+def test_a_file_that_was_replaced_is_read_when_it_is_prepared_again(tmp_path):
+    trees.mars_tree(tmp_path / "download", zipped=False)
+    before = load(mars(tmp_path)).test
+    name = next(iter(trees.mars_frames("test", trees.MARS_TEST)))
+    path = next(path for path in (tmp_path / "download").rglob("*.jpg") if path.as_posix().endswith(name))
+    path.write_bytes(trees.image(999, "JPEG"))
+    assert list(load(mars(tmp_path)).test.encoded(0)) == list(before.encoded(0))
+    prepare(mars(tmp_path), again=True)
+    assert load(mars(tmp_path)).test.encoded(0)[0] == path.read_bytes() != before.encoded(0)[0]
+
+
+def test_prepared_data_that_is_no_longer_whole_is_named_with_the_remedy(tmp_path):
+    trees.mars_tree(tmp_path / "download")
+    tracklets = load(mars(tmp_path)).train
+    folder = next(tmp_path.glob("data/mars/*/1.0.0"))
+    shard = next(folder.glob("*train*array_record*"))
+    kept = shard.read_bytes()
+    place = kept.index(tracklets.encoded(0)[0])
+    shard.write_bytes(kept[:place] + bytes(64) + kept[place + 64 :])
+    with pytest.raises(ValueError, match=r"tracklet \S+ cannot be read (.|\n)*experiments.prepare --again"):
+        tracklets.encoded(0)
+    shard.unlink()
+    with pytest.raises(ValueError, match=r"is missing.*experiments.prepare --again"):
         load(mars(tmp_path))
+    shard.write_bytes(kept)
+    metadata = json.loads((folder / "metadata.json").read_text())
+    for damage, message in (("{", "is damaged"), (json.dumps({"tables": metadata["tables"]}), "has no")):
+        (folder / "metadata.json").write_text(damage)
+        with pytest.raises(ValueError, match=rf"metadata.json {message}.*--again"):
+            load(mars(tmp_path))
+    prepare(mars(tmp_path), again=True)
+    assert len(load(mars(tmp_path)).train) == len(tracklets)
 
 
 def test_the_download_is_found_in_the_manual_folder_of_tfds(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 from shared_runs import shared_config, train_and_evaluate
 from tiny_runs import metrics_without_time, tiny_config, tiny_splits
 
-from reid_jax import devices, network, runs, train
+from reid_jax import devices, network, runs, train, workdir
 from reid_jax.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -56,7 +56,7 @@ def first_state():
 
 def leaves(folder):
     """Every array of the run's last checkpoint, read by one device, by its path."""
-    checkpoints = Checkpoints(folder / runs.CHECKPOINTS, read_only=True)
+    checkpoints = Checkpoints(folder / workdir.CHECKPOINTS, read_only=True)
     state, next_batch = checkpoints.restore(checkpoints.latest(), first_state())
     checkpoints.close()
     assert next_batch == int(state.step) == 4

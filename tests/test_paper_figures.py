@@ -13,6 +13,7 @@ from tiny_runs import fit, tiny_config, tiny_splits, tiny_tracklets
 from experiments import figure5a, figure5b, figure6, figure7, figure8, figure9, figure10, many_runs
 from reid_jax import clips, failures, focus, held_out, lengths, network, runs, strips, studies, workdir
 from reid_jax.data import FrameReader, pad_clip, stack_clips
+from reid_jax.metrics_log import MetricsLog
 from reid_jax.presets import preset
 from reid_jax.sampling import WHOLE, ClipDraw
 from reid_jax.settings import change
@@ -205,7 +206,7 @@ def test_strips_have_all_their_frames_side_by_side():
 def test_figure_5b_shows_what_was_logged(study):
     figure5b.make([study.workdir])
     found = read(study.workdir, "figure5b")
-    lines = workdir.MetricsLog.read(study.workdir)
+    lines = MetricsLog.read(study.workdir)
     assert found["values"]["runs"][study.workdir.name] == lines
     assert [row[1] for row in found["rows"]] == [line["step"] for line in lines]
     assert found["rows"][0][2] == f"{lines[0]['pair_loss']:.3f}"
@@ -216,7 +217,7 @@ def test_figure_5b_puts_a_steps_losses_and_its_held_out_map_on_one_line(tmp_path
     workdir.open_workdir(tmp_path / "run", tiny_config(), resume=False, overwrite=False)
     with pytest.raises(workdir.WorkDirError, match="logged nothing yet"):
         figure5b.make([tmp_path / "run"])
-    log = workdir.MetricsLog(tmp_path / "run", 0)
+    log = MetricsLog(tmp_path / "run", 0)
     for step in (2, 4):
         log(step, {"pair_loss": 1.0 / step, "accuracy": 0.5})
     log(4, {"validation_map": 30.0})
@@ -228,7 +229,7 @@ def test_figure_5b_tells_runs_of_one_name_apart_and_shows_a_few_steps_of_each(tm
     places = [tmp_path / sweep / "seed=0" for sweep in ("a", "b")]
     for place, loss in zip(places, (1.0, 2.0), strict=True):
         workdir.open_workdir(place, tiny_config(), resume=False, overwrite=False)
-        log = workdir.MetricsLog(place, 0)
+        log = MetricsLog(place, 0)
         for step in range(1, 16):
             log(step, {"pair_loss": loss, "accuracy": 0.5})
         log.close()
@@ -253,7 +254,7 @@ def test_figure_5a_trains_and_measures_on_held_out_persons(tmp_path, monkeypatch
     again = held_out.losses(config, place, tiny_splits(), figure5a.BATCHES, figure5a.PAIRS_SEED)
     draws = read(tmp_path, "figure5a")["values"]["draws"]
     assert {name: draws[1][0][name] for name in again} == pytest.approx(again)
-    assert draws[1][0]["map"] == max(line.get("validation_map", 0) for line in workdir.MetricsLog.read(place))
+    assert draws[1][0]["map"] == max(line.get("validation_map", 0) for line in MetricsLog.read(place))
     with pytest.raises(ValueError, match="no persons were held out"):
         held_out.losses(change(config, {"validation_persons": 0}), place, tiny_splits(), 1, 0)
 

@@ -23,6 +23,7 @@ from tiny_runs import (
 
 from reid_jax import network as networks
 from reid_jax import runs, train, workdir
+from reid_jax.metrics_log import MetricsLog
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 KILLED = tiny_config(steps=30, validation_persons=2, validate_every=6, checkpoint_every=2, log_every=2)
@@ -100,7 +101,7 @@ def kill_until_finished(trainings, config, folder, kills, seed):
         target = round(config.train.steps * 0.9 * (kill + draw.random()) / kills)
 
         def reached(target=target):
-            lines = workdir.MetricsLog.read(folder)
+            lines = MetricsLog.read(folder)
             return bool(lines) and lines[-1]["step"] >= target
 
         def writing():
@@ -141,9 +142,9 @@ def test_a_run_killed_ten_times_ends_as_if_it_never_was(trainings, uninterrupted
 
 def interrupt(trainings, config, folder, number, group=False):
     """Sends a signal after the next line of metrics; returns the output."""
-    before = len(workdir.MetricsLog.read(folder))
+    before = len(MetricsLog.read(folder))
     process = trainings.start(config, folder, resume=True)
-    wait_for(lambda: len(workdir.MetricsLog.read(folder)) > before or not process.is_alive())
+    wait_for(lambda: len(MetricsLog.read(folder)) > before or not process.is_alive())
     (os.killpg if group else os.kill)(process.pid, number)
     process.join(60)
     text = trainings.log(folder).read_text()
@@ -176,7 +177,7 @@ def test_a_signal_to_the_whole_group_with_its_worker_processes_still_saves(numbe
 def test_worker_processes_end_with_one_that_was_killed(trainings, tmp_path):
     config, folder = replace(KILLED, data=replace(KILLED.data, workers=2)), tmp_path / "killed"
     process = trainings.start(config, folder)
-    wait_for(lambda: bool(workdir.MetricsLog.read(folder)) or not process.is_alive())
+    wait_for(lambda: bool(MetricsLog.read(folder)) or not process.is_alive())
     lists = Path(f"/proc/{process.pid}/task").glob("*/children")
     workers = [child for children in lists for child in children.read_text().split()]
     assert len(workers) >= 2

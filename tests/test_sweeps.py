@@ -14,6 +14,7 @@ from tiny_runs import assert_same_state, last_state, metrics_without_time, tiny_
 import data_builders
 from experiments import command_line, sweep
 from reid_jax import figures, sweeps, workdir
+from reid_jax.metrics_log import MetricsLog
 from reid_jax.presets import preset
 from reid_jax.sweeps import Axis, Summary, SweepError, generate
 
@@ -127,7 +128,7 @@ class Program:
         else:
             with pytest.raises(SystemExit) as caught:
                 command_line.run(sweep.main)
-            assert error in str(caught.value.code)
+            assert error in str(caught.value.code) and caught.value.code
         return self._output.readouterr().out
 
 
@@ -180,7 +181,7 @@ def test_shards_skip_what_is_finished_and_the_whole_is_compared(program):
 
 
 def test_an_interrupted_run_goes_on_and_ends_as_if_it_never_was(program, monkeypatch, tmp_path):
-    log = workdir.MetricsLog.__call__
+    log = MetricsLog.__call__
 
     def interrupted(self, step, values):
         log(self, step, values)
@@ -188,8 +189,8 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_never_was(program, monkeyp
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(workdir.MetricsLog, "__call__", interrupted)
-        stopped = program("--seeds", "0", "1")
+        patch.setattr(MetricsLog, "__call__", interrupted)
+        stopped = program("--seeds", "0", "1", error=str(command_line.STOPPED))
     assert "stopped in seed=0" in stopped and not (program.root / "seed=1").exists()
     folder = program.root / "seed=0"
     assert [line["step"] for line in metrics_without_time(folder)] == [1, 2] and not (folder / "results.json").exists()

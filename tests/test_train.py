@@ -155,7 +155,7 @@ def test_divergence_names_the_step_and_the_last_good_checkpoint_which_loads(tmp_
     assert str(tmp_path / "run" / "checkpoints" / "1") in str(caught.value)
     assert "learning_rate" in str(caught.value)
     assert [line["step"] for line in metrics_without_time(tmp_path / "run")] == [1]
-    checkpoints = Checkpoints(tmp_path / "run" / runs.CHECKPOINTS, read_only=True)
+    checkpoints = Checkpoints(tmp_path / "run" / workdir.CHECKPOINTS, read_only=True)
     assert checkpoints.latest() == 1
     checkpoints.close()
     good = last_state(config, tmp_path / "run")

@@ -9,6 +9,7 @@ import pytest
 from tiny_runs import fit, last_state, metrics_without_time, tiny_config, tiny_splits
 
 from reid_jax import devices, runs, sweeps, train, trials, workdir
+from reid_jax.metrics_log import MetricsLog
 from reid_jax.presets import preset
 from reid_jax.settings import change
 from reid_jax.sweeps import Axis
@@ -122,7 +123,7 @@ def test_one_that_diverges_stops_no_other(tmp_path):
 
 def test_a_request_to_stop_saves_all(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(workdir.MetricsLog, "__call__", lambda self, step, values: asked.append(step))
+    monkeypatch.setattr(MetricsLog, "__call__", lambda self, step, values: asked.append(step))
 
     class Requests:
         def __enter__(self):

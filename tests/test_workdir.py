@@ -13,8 +13,9 @@ from tensorboardX.proto.event_pb2 import Event
 from tiny_runs import tiny_config
 
 from reid_jax import workdir as workdirs
+from reid_jax.metrics_log import MetricsLog
 from reid_jax.presets import preset
-from reid_jax.workdir import MetricsLog, WorkDirError, check_usable, open_workdir, read_config, write_atomically
+from reid_jax.workdir import WorkDirError, check_usable, open_workdir, read_config, write_atomically
 
 CONFIG = tiny_config()
 
@@ -188,7 +189,7 @@ def test_metrics_on_a_full_disk_are_a_clear_error_and_no_hang(tmp_path):
     program = """
 import resource, sys
 from pathlib import Path
-from reid_jax.workdir import MetricsLog
+from reid_jax.metrics_log import MetricsLog
 log = MetricsLog(Path(sys.argv[1]), 0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 try:

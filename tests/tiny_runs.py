@@ -26,6 +26,7 @@ from reid_jax.config import (
     TrainConfig,
 )
 from reid_jax.data import training_batches
+from reid_jax.metrics_log import MetricsLog
 from reid_jax.settings import change
 from reid_jax.tracklets import DISTRACTOR, JUNK, Splits, Tracklets, TrackletTable
 
@@ -97,7 +98,7 @@ def fit(config: Config, workdir: Path, resume: bool = False) -> bool:
 
 def last_state(config: Config, workdir: Path, step: int | None = None) -> dict[str, np.ndarray]:
     """Every array of a checkpoint, by its path in the pytree."""
-    checkpoints = Checkpoints(workdir / runs.CHECKPOINTS, read_only=True)
+    checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS, read_only=True)
     step = checkpoints.latest() if step is None else step
     persons = (checkpoints.shape(step, "variables", "head", "identity", "directions") or (0,))[0]
     state = train.initial_state(network.build(config, persons))
@@ -126,7 +127,7 @@ def take_batches(config: Config, count: int) -> list[dict[str, np.ndarray]]:
 
 def metrics_without_time(workdir: Path) -> list[dict]:
     """The lines of metrics.jsonl, less the only values that depend on the clock."""
-    lines = workdirs.MetricsLog.read(workdir)
+    lines = MetricsLog.read(workdir)
     return [{name: value for name, value in line.items() if name != "steps_per_second"} for line in lines]
 
 

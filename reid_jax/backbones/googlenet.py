@@ -100,7 +100,8 @@ class GoogLeNet(nn.Module):
     @nn.compact
     def __call__(self, pixels: Num[Array, "N H W 3"], train: bool) -> Float[Array, "N Kh Kw D"]:
         """Features of RGB frames in 0..255; `train` uses and updates the batch statistics of torchvision's form."""
-        x = pixels[..., ::-1] - jnp.asarray(_MEAN_BGR, pixels.dtype) if self.bvlc else pixels / 127.5 - 1
+        x = 1.0 * pixels[..., ::-1] if self.bvlc else pixels / 127.5 - 1
+        x = x - jnp.asarray(_MEAN_BGR, x.dtype) if self.bvlc else x
         layer = partial(Convolution, norm=None if self.bvlc else _norm)
         x = max_pool(layer(64, 7, 2, name="conv1")(x, train), 3, 2, 0)
         x = local_response_norm(x) if self.bvlc else x

@@ -41,9 +41,11 @@ class VGG16(nn.Module):
     def __call__(self, pixels: Num[Array, "N H W 3"], train: bool) -> Float[Array, "N Kh Kw D"]:
         """Features of RGB frames in 0..255; `train` changes nothing (no batch norm, no dropout)."""
         if self.caffe:
-            x = pixels[..., ::-1] - jnp.asarray(_MEAN_BGR, pixels.dtype)
+            x = 1.0 * pixels[..., ::-1]
+            x = x - jnp.asarray(_MEAN_BGR, x.dtype)
         else:
-            x = (pixels / 255.0 - jnp.asarray(_MEAN, pixels.dtype)) / jnp.asarray(_DEVIATION, pixels.dtype)
+            x = pixels / 255.0
+            x = (x - jnp.asarray(_MEAN, x.dtype)) / jnp.asarray(_DEVIATION, x.dtype)
         for block, sizes in enumerate(_BLOCKS, start=1):
             for layer, features in enumerate(sizes, start=1):
                 x = Convolution(features, 3, name=f"conv{block}_{layer}")(x, train)

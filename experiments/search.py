@@ -1,0 +1,118 @@
+"""Rank your own gallery for each of your own probes: who is most like them, and where the network looked.
+
+As in:
+
+    python -m experiments.search --workdir runs/mars --probes PATH --gallery PATH --output found
+
+Both are folders with a folder of images for each tracklet, as one camera and the others, or the same folder twice: then
+no tracklet finds itself. OUTPUT/ranking.csv has the nearest of each probe with their distances, as the run's evaluation
+computes them; OUTPUT/ranking.png shows the first probes beside their nearest, with the location maps over the frames.
+"""
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import tyro
+from jaxtyping import Float, Int
+
+from experiments import command_line
+from experiments.embed import check_place, embed
+from reid_jax import clips, folders, retrieval, runs, strips
+from reid_jax.studies import Study
+from reid_jax.tracklets import Splits, Tracklets
+from reid_jax.workdir import WorkDirError, write_atomically
+
+BLOCK = 1024
+"""Probes whose distances are computed at once."""
+LONGEST, FRAMES = 16, 3
+"""Frames of a tracklet that the network sees for the picture, and how many of them are shown."""
+BESIDE = 4
+"""Gallery tracklets beside a probe in the picture."""
+
+
+def main(
+    workdir: Path, probes: Path, gallery: Path, output: Path = Path("found"), top: int = 10, pictured: int = 4
+) -> None:
+    """The program.
+
+    Args:
+        workdir: a trained run; its best checkpoint is used.
+        probes: folder with a folder of images for each tracklet to look for.
+        gallery: the same of the tracklets to look among.
+        output: folder of the results; what it holds from before is replaced.
+        top: how many of the gallery are listed for each probe.
+        pictured: how many probes are in the picture (0: no picture).
+    """
+    check_place(output)
+    if top < 1 or pictured < 0:
+        raise ValueError(f"top is {top} and pictured {pictured}: one or more, and 0 or more")
+    wanted, known = folders.read_folders(probes), folders.read_folders(gallery)
+    distances = compare(workdir, wanted, known)
+    if probes.resolve() == gallery.resolve():
+        np.fill_diagonal(distances, np.inf)
+    order = np.argsort(distances, axis=1, kind="stable")[:, : min(top, int(np.isfinite(distances[0]).sum()))]
+    output.mkdir(exist_ok=True)
+    write_ranking(output / "ranking.csv", wanted, known, order, distances)
+    if pictured:
+        draw(output / "ranking", workdir, folders.joined(wanted, known), order[:pictured], distances)
+    files = "ranking.csv and ranking.png" if pictured else "ranking.csv"
+    print(f"{output}: {files}, the {order.shape[1]} nearest of {len(known)} for each of {len(wanted)} probes")
+
+
+def compare(workdir: Path, probes: Tracklets, gallery: Tracklets) -> Float[np.ndarray, "Q G"]:
+    """The run's distances.
+
+    Raises:
+        reid_jax.workdir.WorkDirError: it compares by Eq. 8's similarity what that was not trained on.
+    """
+    both, similarity, distance = embed(workdir, folders.joined(probes, gallery))
+    if distance == "similarity" and not similarity:
+        raise WorkDirError(f"{workdir} compares by similarity, and v and c of Eq. 8 do not fit whitened embeddings")
+    sides = both[: len(probes)], both[len(probes) :]
+    return np.array(retrieval.distance_matrix(*sides, distance, BLOCK, similarity.get("v"), similarity.get("c")))
+
+
+def write_ranking(
+    path: Path,
+    probes: Tracklets,
+    gallery: Tracklets,
+    order: Int[np.ndarray, "Q top"],
+    distances: Float[np.ndarray, "Q G"],
+) -> None:
+    """A line for each probe and each of its nearest, nearest first."""
+    text = io.StringIO()
+    lines = csv.writer(text)
+    lines.writerow(("probe", "rank", "gallery", "distance"))
+    for probe, rows in enumerate(order):
+        for rank, row in enumerate(rows, start=1):
+            name = probes.table.name[probe], rank, gallery.table.name[row]
+            lines.writerow((*name, f"{distances[probe, row]:.6g}"))
+    write_atomically(path, text.getvalue().encode())
+
+
+def draw(
+    path: Path,
+    workdir: Path,
+    both: Tracklets,
+    order: Int[np.ndarray, "P top"],
+    distances: Float[np.ndarray, "Q G"],
+) -> None:
+    """The first probes, each beside its nearest; `both` has all probes before the gallery."""
+    step = runs.best_step(workdir)
+    study = Study(workdir, step, *runs.load_run(workdir, step), Splits(both, both, "own tracklets"))
+    beside, first = min(BESIDE, order.shape[1]), len(distances)
+    rows = [[probe, *(first + nearest[:beside]).tolist()] for probe, nearest in enumerate(order)]
+    seen = iter(clips.watch(study, [row for line in rows for row in line], LONGEST))
+    shown = []
+    for probe, line in enumerate(rows):
+        labels = [f"{both.table.name[row]}; {distances[probe, row - first]:.3g}" for row in line[1:]]
+        names = [str(both.table.name[probe]), *labels]
+        shown.append([replace(next(seen), label=label) for label in names])
+    strips.save_side_by_side(path, shown, ("probe", *(f"rank {rank}" for rank in range(1, beside + 1))), FRAMES)
+
+
+if __name__ == "__main__":
+    command_line.run(lambda: tyro.cli(main, description=__doc__))

@@ -1,0 +1,65 @@
+"""Folders of images that are tracklets: a user's own, in the order of their names."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from reid_jax.tracklets import DISTRACTOR, Tracklets, TrackletTable
+
+IMAGES = {".jpg", ".jpeg", ".png"}
+LEFTOVERS = ("__MACOSX",)
+
+
+def read_folders(folder: Path) -> Tracklets:
+    """Every subfolder's images as one tracklet, sorted; persons and cameras are unknown. Hidden names are left out.
+
+    Raises:
+        ValueError: there is no subfolder, or one without images, or one with a file that is no image.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; give one that holds a folder of images for each tracklet")
+    records, names = [], []
+    for place in (path for path in seen(folder) if path.is_dir()):
+        records.append({"frames": [_image(path) for path in images_of(place)]})
+        names.append(place.name)
+    if not records:
+        raise ValueError(f"{folder} holds no folders; each tracklet's images go into a folder of their own")
+    count = len(records)
+    length = np.array([len(record["frames"]) for record in records])
+    unknown = np.full(count, DISTRACTOR)
+    table = TrackletTable(unknown, np.ones(count, np.int64), length, np.zeros(count, bool), names)
+    return Tracklets(table, records, np.arange(count))
+
+
+def images_of(place: Path) -> list[Path]:
+    """The images in a tracklet's folder, sorted; `ValueError` where there is none."""
+    images = [path for path in seen(place) if path.suffix.lower() in IMAGES]
+    if not images:
+        raise ValueError(f"{place} holds no .jpg or .png image; remove the folder or fill it")
+    return images
+
+
+def joined(first: Tracklets, second: Tracklets) -> Tracklets:
+    """The tracklets of two folders, the first one's before the second one's."""
+    tables, records = (first.table, second.table), [*first.records, *second.records]
+    columns = {
+        name: np.concatenate([getattr(table, name) for table in tables])
+        for name in ("person", "camera", "length", "query")
+    }
+    table = TrackletTable(**columns, name=[*first.table.name, *second.table.name])
+    return Tracklets(table, records, np.arange(len(records)))
+
+
+def _image(path: Path) -> bytes:
+    """The bytes of an image that can be decoded."""
+    data = path.read_bytes()
+    if not data or cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8) is None:
+        raise ValueError(f"{path} is no whole JPEG or PNG image ({len(data)} bytes); replace it or take it away")
+    return data
+
+
+def seen(folder: Path) -> Iterator[Path]:
+    """What lies in a folder, sorted, without what systems leave there."""
+    return (path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and path.name not in LEFTOVERS)
