@@ -27,7 +27,7 @@ $(VENV)/.dev: $(VENV)/.run
 train: $(VENV)/.run  ## prepare the data set, train, evaluate
 	$(RUN) -m experiments.train --dataset $(DATASET) --data-dir "$(DATA_DIR)" $(MANUAL) --workdir "$(WORKDIR)" $(ARGS)
 
-eval: $(VENV)/.run  ## score the best checkpoint of WORKDIR again
+eval: $(VENV)/.run  ## score the run in WORKDIR again
 	$(RUN) -m experiments.evaluate --workdir "$(WORKDIR)" $(ARGS)
 
 sweep: WORKDIR = runs/sweep-$(DATASET)

@@ -29,7 +29,7 @@ def main(workdir: Path, tracklets: Path, output: Path = Path("embeddings.npz")) 
     """The program.
 
     Args:
-        workdir: a trained run; its best checkpoint is used.
+        workdir: a trained run; the checkpoint that its evaluation scores is used.
         tracklets: folder with a folder of images for each tracklet.
         output: the file to write.
     """
@@ -43,9 +43,9 @@ def main(workdir: Path, tracklets: Path, output: Path = Path("embeddings.npz")) 
 
 
 def embed(workdir: Path, tracklets: Tracklets) -> tuple[Float[np.ndarray, "N E"], dict[str, Any], str]:
-    """Embeddings of tracklets by a run's best checkpoint as its evaluation compares them, v and c of Eq. 8 where they
+    """Embeddings of tracklets by a run's checkpoint, as its evaluation compares them, v and c of Eq. 8 where they
     fit those, and the run's distance."""
-    step = runs.best_step(workdir)
+    step = runs.chosen_step(workdir)
     trained, variables = runs.load_run(workdir, step)
     whitens = whitening.kept_by(trained.config, workdir, step)
     function = evaluate.embedding_of(trained, variables)

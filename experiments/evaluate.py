@@ -1,4 +1,4 @@
-"""Score the best checkpoint of a run under a named protocol.
+"""Score the checkpoint of a run under a named protocol.
 
 As in:
 

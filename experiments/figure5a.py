@@ -8,8 +8,8 @@ As in:
 For every lambda and every seed a tenth of the train persons, drawn by the seed, is held out, a network is trained on
 the others, and Eq. 9's two terms are taken on pairs of the held-out persons. The paper plots the loss over lambda on
 MARS and settles on 1; it gives no numbers. The loss itself contains lambda, so losses of different lambdas are not
-comparable: its two terms are, and so is the mAP on the held-out persons, which also chose each run's checkpoint. Every
-other flag is that of `experiments.train`. Finished runs are skipped. The runs and paper/figure5a.json, .png and .pdf
+comparable: its two terms are, and so is the mAP on the held-out persons, all of the run's own checkpoint. Every other
+flag is that of `experiments.train`. Finished runs are skipped. The runs and paper/figure5a.json, .png and .pdf
 lie in runs/figure5a-DATASET, or in `--workdir`.
 
 Held-out mAP for 0, 0.1, 1 and 10, two draws each: 49.7 ± 2.4, 52.8 ± 1.4, 52.4 ± 2.1, 46.2 ± 0.5 on the MARS subset
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments import command_line, many_runs
-from reid_jax import figures, held_out, products, results, sweeps
+from reid_jax import figures, held_out, products, results, runs, sweeps
 from reid_jax.metrics_log import MetricsLog
 from reid_jax.settings import change
 from reid_jax.sweeps import Axis, SweepRun
@@ -55,7 +55,8 @@ def measure(run: SweepRun, root: Path) -> dict[str, float]:
     """A finished run's `QUANTITIES`."""
     splits, lines = many_runs.load(run.config.data), MetricsLog.read(root / run.name)
     losses = held_out.losses(run.config, root / run.name, splits, BATCHES, PAIRS_SEED)
-    return {**losses, "map": max(line["validation_map"] for line in lines if "validation_map" in line)}
+    scores = {line["step"]: line["validation_map"] for line in lines if "validation_map" in line}
+    return {**losses, "map": scores[runs.chosen_step(root / run.name)]}
 
 
 def main(arguments: Sequence[str]) -> products.Product | None:

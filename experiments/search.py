@@ -39,7 +39,7 @@ def main(
     """The program.
 
     Args:
-        workdir: a trained run; its best checkpoint is used.
+        workdir: a trained run; the checkpoint that its evaluation scores is used.
         probes: folder with a folder of images for each tracklet to look for.
         gallery: the same of the tracklets to look among.
         output: folder of the results; what it holds from before is replaced.
@@ -101,7 +101,7 @@ def draw(
     distances: Float[np.ndarray, "Q G"],
 ) -> None:
     """The first probes, each beside its nearest; `both` has all probes before the gallery."""
-    step = runs.best_step(workdir)
+    step = runs.chosen_step(workdir)
     study = Study(workdir, step, *runs.load_run(workdir, step), Splits(both, both, "own tracklets"))
     beside, first = min(BESIDE, order.shape[1]), len(distances)
     rows = [[probe, *(first + nearest[:beside]).tolist()] for probe, nearest in enumerate(order)]

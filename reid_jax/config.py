@@ -44,7 +44,7 @@ class DataConfig:
     prid_persons: Literal[178, 200] = 178
     """PRID 2011: the 178 persons of the published splits, or the paper's 200 with seeded halves."""
     validation_persons: int = 20
-    """Persons held out of the train split, by seed, to choose the best checkpoint (0: none)."""
+    """Persons held out of the train split, by seed, on whom the training is followed (0: none)."""
     frames: int = 20
     """T, the frames of a training clip; a shorter tracklet is padded and masked."""
     sampling: Literal["consecutive", "spread"] = "consecutive"
@@ -220,6 +220,8 @@ class EvaluateConfig:
 
     persons: Literal["test", "held_out"] = "test"
     """Whom the final table scores: the test persons, or those held out of training, on whom settings are chosen."""
+    checkpoint: Literal["best", "last"] = "best"
+    """Which checkpoint is scored and used: the best on the held-out persons, where there are any, or the last."""
     protocol: Protocol = "mars_official"
     """What is probe, what is gallery, what is skipped."""
     distance: Distance = "euclidean"

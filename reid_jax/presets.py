@@ -71,7 +71,7 @@ def _common(dataset: DatasetName) -> Config:
 
     Walkers: a small network trained whole. Real pedestrians: a pretrained one fine-tuned.
     """
-    evaluation = EvaluateConfig(conditions=2)
+    evaluation = EvaluateConfig(conditions=2, checkpoint="last")
     if dataset == "walkers":
         return Config(
             data=DataConfig(frames=4, positives="all"),

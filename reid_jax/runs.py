@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -123,17 +123,17 @@ def validation_map(
     return 100 * evaluate.evaluate_network(plain, variables, held_out, readers, mesh).mean_ap
 
 
-def best_step(workdir: Path) -> int:
-    """The step of a run's best checkpoint.
+def chosen_step(workdir: Path, choice: Literal["best", "last"] | None = None) -> int:
+    """The step of the checkpoint that a run is scored and used by: its settings' choice, or another.
 
     Raises:
         reid_jax.workdir.WorkDirError: it has no checkpoint yet.
     """
-    return checkpoint_steps(workdir)[0]
+    return checkpoint_steps(workdir, choice or workdirs.read_config(workdir).evaluate.checkpoint)[0]
 
 
-def checkpoint_steps(workdir: Path) -> tuple[int, int]:
-    """The steps of a run's best and of its latest checkpoint.
+def checkpoint_steps(workdir: Path, choice: Literal["best", "last"]) -> tuple[int, int]:
+    """The steps of a run's best or last checkpoint, as is asked for, and of the last.
 
     Raises:
         reid_jax.workdir.WorkDirError: it has no checkpoint yet.
@@ -146,17 +146,17 @@ def checkpoint_steps(workdir: Path) -> tuple[int, int]:
         checkpoints.close()
     if best is None or latest is None:
         raise workdirs.WorkDirError(f"{workdir} has no checkpoint yet; train it first, with --resume")
-    return best, latest
+    return (best if choice == "best" else latest), latest
 
 
 def load_run(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -> tuple[Network, Parameters]:
-    """The network of a run and its variables at `step`, by default the best checkpoint; on a mesh, replicated.
+    """The network of a run and its variables at `step`, by default the chosen one; on a mesh, replicated.
 
     Raises:
         reid_jax.workdir.WorkDirError: there is no run, or it has no checkpoint yet.
     """
     config = workdirs.read_config(workdir)
-    step = best_step(workdir) if step is None else step
+    step = chosen_step(workdir) if step is None else step
     checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS, read_only=True)
     persons = (checkpoints.shape(step, "variables", "head", "identity", "directions") or (0,))[0]
     here = NamedSharding(mesh, PartitionSpec()) if mesh is not None else SingleDeviceSharding(jax.devices()[0])
@@ -169,14 +169,14 @@ def load_run(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -
 
 
 def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any]:
-    """Scores a run's best checkpoint on the configured persons, prints the table, and writes results and pictures.
+    """Scores a run's chosen checkpoint on the configured persons, prints the table, and writes results and pictures.
 
     `config` may differ from the run's own in how it evaluates. Returns what results.json holds. Of several processes
     all call this, and the first one writes.
     """
     origin.check(workdir, splits)
     mesh = devices.mesh(config.train.devices)
-    step, trained = checkpoint_steps(workdir)
+    step, trained = checkpoint_steps(workdir, config.evaluate.checkpoint)
     network, variables = load_run(workdir, step, mesh)
     own, network = network.config, replace(network, config=config)
     scored = scored_persons(config, splits)

@@ -22,7 +22,7 @@ from reid_jax.tracklets import Splits, Tracklets
 
 @dataclass(frozen=True)
 class Study:
-    """A run's best checkpoint, under settings that may differ from the run's own in how it is evaluated."""
+    """A run's chosen checkpoint, under settings that may differ from the run's own in how it is evaluated."""
 
     workdir: Path
     step: int
@@ -113,7 +113,7 @@ def take_up(config: Config, workdir: Path, splits: Splits) -> Study:
             f"tables and figures are of the test persons, and {workdir} is scored on those held out of training: give "
             "the program of a single table or figure --persons test"
         )
-    step = runs.best_step(workdir)
+    step = runs.chosen_step(workdir, config.evaluate.checkpoint)
     network, variables = runs.load_run(workdir, step)
     if config.data.dataset == network.config.data.dataset:
         origin.check(workdir, splits)

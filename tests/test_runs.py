@@ -24,6 +24,7 @@ from tiny_runs import (
 from reid_jax import network as networks
 from reid_jax import runs, train, workdir
 from reid_jax.metrics_log import MetricsLog
+from reid_jax.settings import change
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 KILLED = tiny_config(steps=30, validation_persons=2, validate_every=6, checkpoint_every=2, log_every=2)
@@ -91,6 +92,19 @@ def test_the_best_checkpoint_is_the_one_that_is_evaluated(uninterrupted):
     np.testing.assert_array_equal(
         variables["head"]["selection"], stored[".variables['head']['selection']"], err_msg=f"not of step {best}"
     )
+
+
+def test_the_last_checkpoint_is_scored_where_that_is_asked_for(uninterrupted, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(uninterrupted, folder)
+    best = runs.chosen_step(folder)
+    assert runs.chosen_step(folder, "last") == 30 and best in (6, 12, 18, 24, 30)
+    last = change(KILLED, {"checkpoint": "last", "baselines": False})
+    results = runs.evaluate_run(last, folder, tiny_splits())
+    assert (results["step"], results["altered"]) == (30, {"checkpoint": "last"})
+    assert runs.evaluate_run(change(last, {"checkpoint": "best"}), folder, tiny_splits())["step"] == best
+    workdir.open_workdir(folder, last, resume=True, overwrite=False)
+    assert runs.chosen_step(folder) == 30
 
 
 def kill_until_finished(trainings, config, folder, kills, seed):
