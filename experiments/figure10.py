@@ -5,8 +5,8 @@ As in:
     python -m experiments.figure10 --workdir runs/mars
 
 The picture has, of different persons, those probes whose wrong match is nearer than the right one by most, all with
-their attention. The paper shows examples and gives no numbers; ours, preset `default`: 121 of 406 probes fail on the
-MARS subset, 44 of 141 on walkers. 3 s on 2 cores of an Intel Xeon. Written to WORKDIR/paper/figure10.json, .png and
+their attention. The paper shows examples and gives no numbers; ours, preset `default`: 97 of 406 probes fail on the
+MARS subset, 50 of 141 on walkers. 3 s on 2 cores of an Intel Xeon. Written to WORKDIR/paper/figure10.json, .png and
 .pdf; the JSON lists every failure.
 """
 

@@ -12,10 +12,10 @@ comparable: its two terms are, and so is the mAP on the held-out persons, all of
 flag is that of `experiments.train`. Finished runs are skipped. The runs and paper/figure5a.json, .png and .pdf
 lie in runs/figure5a-DATASET, or in `--workdir`.
 
-Held-out mAP for 0, 0.1, 1 and 10, two draws each: 49.7 ± 2.4, 52.8 ± 1.4, 52.4 ± 2.1, 46.2 ± 0.5 on the MARS subset
+Held-out mAP for 0, 0.1, 1 and 10, two draws each: 51.2 ± 2.4, 51.8 ± 0.7, 51.8 ± 0.3, 48.5 ± 0.5 on the MARS subset
 (`--preset small --endpoint last --conditions 1 --no-baselines --steps 300 --seeds 0 1`, frozen features; 705 s on 2
-cores of an Intel Xeon), which fits the paper's choice of 1; 47.2 ± 1.8, 44.6 ± 4.9, 45.4 ± 4.8, 47.7 ± 2.9 on walkers
-(`experiments.paper --small`; 509 s).
+cores of an Intel Xeon), which fits the paper's choice of 1; 44.6 ± 4.2, 46.5 ± 5.2, 45.3 ± 3.5, 44.7 ± 4.5 on walkers
+(`experiments.paper --small`; 376 s on an AMD EPYC).
 """
 
 import argparse

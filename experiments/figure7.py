@@ -7,8 +7,8 @@ As in:
 Tracklets are cut to their first frames (with `--protocol rcn_first_last`, as in the paper's source, probes to their
 first and the gallery to its last); shorter ones are taken whole. The paper's bars carry no numbers; it reads from them
 that longer sequences help on either side, and longer gallery sequences more than longer probes. Ours, preset `default`:
-52.5 (1 frame each) to 70.2 (8 each, all there are) on the MARS subset, 56.7 to 68.8 on walkers; both sides have to grow
-together, 8 frames of a probe against 1 of the gallery give 40.6 and 51.8. 168 s and 16 s on 2 cores of an Intel Xeon.
+56.7 (1 frame each) to 76.1 (8 each, all there are) on the MARS subset, 58.9 to 64.5 on walkers; 8 frames of a probe
+against 1 of the gallery give 68.0 and 56.7, 1 against 8 66.0 and 57.4. 168 s and 16 s on 2 cores of an Intel Xeon.
 Written to WORKDIR/paper/figure7.json, .png and .pdf.
 """
 

@@ -15,11 +15,11 @@ skipped, an interrupted one is resumed. The runs and paper/table3.json lie in ru
 Rank-1 and mAP on the MARS subset, one seed, frozen ImageNet features of EfficientNet-Lite0 and 1 in the places of
 GoogLeNet and VGG-16 (`--preset small --endpoint last --conditions 1 --no-baselines --googlenet efficientnet_lite0
 --vgg efficientnet_lite1 --channels 64 64 64 --input-kernels 3 5 5 --state-kernels 3 5 5 --steps 300`), beside the
-paper's rank-1 on all of MARS, in the table's order: 28.1, 17.9 (56.7); 29.8, 21.9 (56.0); 32.5, 21.7 (57.6); 31.0, 21.8
-(57.8); 28.8, 20.2 (60.5); 31.3, 21.8 (63.4); 38.2, 24.4 (64.0); 35.5, 24.3 (69.7); muted 33.7, 23.4 (55.2). With 406
+paper's rank-1 on all of MARS, in the table's order: 26.8, 15.8 (56.7); 28.1, 20.8 (56.0); 29.1, 19.4 (57.6); 33.7, 21.4
+(57.8); 29.3, 20.4 (60.5); 33.7, 22.8 (63.4); 34.7, 23.2 (64.0); 33.5, 24.0 (69.7); muted 35.7, 24.7 (55.2). With 406
 probes rank-1 is known to about 2.3 points: ConvGRUs come out ahead of FC-GRUs as in the paper, that 5x5 kernels are the
-best is not seen, and muting costs less than the figures' error where the paper loses 14.5. 1,051 s on 2 cores of an
-Intel Xeon; on walkers (`experiments.paper --small`) 546 s.
+best is not seen, and muting costs nothing where the paper loses 14.5. 700 s on 2 cores of an AMD EPYC with other work;
+on walkers (`experiments.paper --small`) 580 s.
 """
 
 import argparse

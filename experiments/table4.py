@@ -11,10 +11,10 @@ differ in what a descriptor is (see `reid_jax.fisher`): a frame's state averaged
 The table is also written to WORKDIR/paper/table4.json.
 
 Rank-1 and mAP on the MARS subset (8 frames a tracklet, mars_official, preset `default`, seed 0), beside the paper's
-rank-1 on all of MARS: max 70.9, 55.5 (66.8); average 69.5, 54.8 and attention 70.2, 54.5 (69.7 for both); Fisher
-vectors of frames 63.5, 45.4 (70.4), of regions 70.7, 55.1. With 406 probes, rank-1 is known to about 2.3 points: the
-subset confirms neither that max pooling is the worst nor that Fisher vectors are the best. On walkers: 65.2, 58.0;
-66.0, 57.6; 68.8, 59.7; 52.5, 37.8; 63.8, 55.1. On 2 cores of an Intel Xeon 179 s and 37 s, embedding included.
+rank-1 on all of MARS: max 71.7, 57.1 (66.8); average 72.4, 57.5 and attention 72.7, 55.7 (69.7 for both); Fisher
+vectors of frames 67.2, 50.3 (70.4), of regions 72.9, 57.3. With 406 probes, rank-1 is known to about 2.3 points: the
+subset confirms neither that max pooling is the worst nor that Fisher vectors are the best. On walkers: 62.4, 56.5;
+66.0, 57.2; 64.5, 57.2; 51.1, 39.8; 61.7, 54.0. On 2 cores of an Intel Xeon 179 s and 37 s, embedding included.
 """
 
 from experiments import finished_run

@@ -8,10 +8,10 @@ The metrics are learnt on the run's train tracklets (its held-out persons among 
 the table is also written to WORKDIR/paper/table7.json.
 
 Rank-1, rank-5 and mAP on the MARS subset (8 frames a tracklet, mars_official, preset `default`, seed 0), beside the
-paper's rank-1 and rank-5 on all of MARS: Euclidean 70.2, 84.0, 54.5 (69.7, 83.4); PCA 67.7, 83.5, 54.0; PCA + LFDA
-68.2, 82.0, 52.9 (71.3, 85.1); PCA + KISSME 72.9, 84.7, 56.1 (73.5, 85.0); XQDA 71.4, 84.2, 56.2. With 406 probes, a
-rank is known to about 2.3 points: that KISSME gains, as in the paper, fits the figures, that LFDA does is not seen. On
-walkers rank-1 and mAP: 68.8, 59.7; 69.5, 60.0; 66.0, 57.5; 63.1, 57.2; 70.2, 61.3. On 2 cores of an Intel Xeon 232 s
+paper's rank-1 and rank-5 on all of MARS: Euclidean 75.9, 89.2, 62.2 (69.7, 83.4); PCA 74.1, 88.9, 61.7; PCA + LFDA
+72.7, 85.7, 57.5 (71.3, 85.1); PCA + KISSME 76.4, 87.7, 61.7 (73.5, 85.0); XQDA 74.4, 87.7, 61.1. With 406 probes, a
+rank is known to about 2.3 points: that KISSME or LFDA gains is not seen. On
+walkers rank-1 and mAP: 64.5, 57.2; 66.0, 57.9; 58.9, 56.2; 61.7, 56.8; 66.0, 59.2. On 2 cores of an Intel Xeon 232 s
 and 31 s.
 """
 
