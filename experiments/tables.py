@@ -38,10 +38,10 @@ PREFACE = """# Results
 
 Written by `make tables` from the finished runs below `{folder}`. All figures are percentages; `±` is the standard
 deviation over runs that are equal but for their seed and split (divided by their number). *settings* are those that
-differ from the named preset as it was at that *commit* (of the evaluation, `-dirty` where files differed from it). The
-paper's figures are of the full data sets with Euclidean distances, averaged over 10 trials; it gives neither mAP nor a
-name for its protocol. The runs come first, then the paper's tables and figures made of them (`make paper`, `make
-paper-small`); pictures are of walkers alone, since the other data sets' frames are their authors'.
+differ from the named preset as it was at that *commit* (of the evaluation, `-dirty` where files differed from it, be it
+pages alone). The paper's figures are of the full data sets with Euclidean distances, averaged over 10 trials; it gives
+neither mAP nor a name for its protocol. The runs come first, then the paper's tables and figures made of them (`make
+paper`, `make paper-small`); pictures are of walkers alone, since the other data sets' frames are their authors'.
 """
 
 
@@ -167,7 +167,8 @@ def run_name(group: Sequence[Finished], folder: Path) -> str:
     """The work directory below the folder; of several, without what tells their seeds and splits apart."""
     names = [one.workdir.relative_to(folder).as_posix() for one in group]
     if len(names) > 1:
-        names = list(dict.fromkeys(re.sub(r"(^|,|(?<=/))(seed|split)=\d+", "", name) for name in names))
+        alike = (re.sub(r"(^|,|(?<=/))(seed|split)=\d+", "", name).rstrip("/") for name in names)
+        names = list(dict.fromkeys(alike))
     return ", ".join(f"`{name}`" for name in names)
 
 

@@ -37,8 +37,9 @@ class Finished:
 
 
 def comparable(config: Config) -> dict[str, Any]:
-    """Every setting that a result may depend on, by its name."""
-    return {name: value for name, value in workdirs.flatten(config).items() if name not in INDIFFERENT}
+    """Every setting that a result may depend on, by its name; with nobody held out the best checkpoint is the last."""
+    found = {name: value for name, value in workdirs.flatten(config).items() if name not in INDIFFERENT}
+    return found if config.data.validation_persons else found | {"checkpoint": "last"}
 
 
 def differences(config: Config) -> str:

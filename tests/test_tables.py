@@ -254,3 +254,10 @@ def test_the_version_is_the_commit_of_our_own_working_copy_or_the_packages(tmp_p
     assert workdir.code_version() == "reid_jax 1.2", "a working copy that git does not know"
     monkeypatch.setenv("PATH", "")
     assert workdir.code_version() == "reid_jax 1.2", "a machine without git"
+
+
+def test_which_checkpoint_says_nothing_where_nobody_is_held_out():
+    alone, followed = tiny_config(validation_persons=0), tiny_config(validation_persons=3)
+    best, last = ({"checkpoint": choice} for choice in ("best", "last"))
+    assert results.comparable(change(alone, best)) == results.comparable(change(alone, last))
+    assert results.comparable(change(followed, best)) != results.comparable(change(followed, last))
