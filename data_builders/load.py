@@ -93,7 +93,7 @@ def find_manual(data: DataConfig) -> Path | None:
         if given.is_dir():
             return given
         prepared = [str(path) for path in prepared_folders(BUILDERS[data.dataset], data)]
-        if any(prepared_from(Path(path)) == os.fspath(given.resolve()) for path in prepared):
+        if prepared_from_given(BUILDERS[data.dataset], data):
             print(f"{given} is gone; what was prepared from it is read")
             return None
         hint = f"\nWithout manual_dir, what is already prepared is read: {', '.join(prepared)}" if prepared else ""
@@ -114,20 +114,22 @@ def prepared_folders(builder: type[TrackletBuilder], data: DataConfig) -> list[P
     return sorted(path.parent for path in (Path(data.data_dir).expanduser() / builder.name).glob(pattern))
 
 
-def prepared_from(folder: Path) -> str | None:
-    """The folder of the download that a prepared set was made of, if it says so."""
-    try:
-        return json.loads((folder / "metadata.json").read_text()).get("manual_dir")
-    except (OSError, ValueError):
-        return None
+def prepared_from_given(builder: type[TrackletBuilder], data: DataConfig) -> list[Path]:
+    """Those of them that say they were made of the download in `data.manual_dir`."""
+    given = os.fspath(Path(data.manual_dir).expanduser().resolve())
+
+    def source(folder: Path) -> str | None:
+        try:
+            return json.loads((folder / "metadata.json").read_text()).get("manual_dir")
+        except (OSError, ValueError):
+            return None
+
+    return [folder for folder in prepared_folders(builder, data) if source(folder) == given]
 
 
 def only_prepared(builder: type[TrackletBuilder], data: DataConfig) -> str:
     """The key of the one prepared set."""
-    folders = prepared_folders(builder, data)
-    if data.manual_dir is not None:
-        gone = os.fspath(Path(data.manual_dir).expanduser().resolve())
-        folders = [folder for folder in folders if prepared_from(folder) == gone]
+    folders = prepared_folders(builder, data) if data.manual_dir is None else prepared_from_given(builder, data)
     if not folders:
         looked = ", ".join(str(folder) for folder in default_folders(data))
         raise FileNotFoundError(

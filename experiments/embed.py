@@ -21,7 +21,8 @@ from jaxtyping import Float
 from experiments import command_line
 from reid_jax import evaluate, network, runs, whitening
 from reid_jax.folders import read_folders
-from reid_jax.tracklets import Tracklets
+from reid_jax.studies import Study
+from reid_jax.tracklets import Splits, Tracklets
 from reid_jax.workdir import write_atomically
 
 
@@ -35,25 +36,31 @@ def main(workdir: Path, tracklets: Path, output: Path = Path("embeddings.npz")) 
     """
     check_place(output)
     found = read_folders(tracklets)
-    embeddings, similarity, distance = embed(workdir, found)
+    study = take_up(workdir, found)
+    embeddings, similarity = embed(study)
+    distance = study.config.evaluate.distance
     buffer = io.BytesIO()
     np.savez(buffer, name=np.array(found.table.name), embedding=embeddings, distance=distance, **similarity)
     write_atomically(output, buffer.getvalue())
     print(f"{output}: {len(found)} embeddings of {embeddings.shape[1]} values, to be compared by {distance} distances")
 
 
-def embed(workdir: Path, tracklets: Tracklets) -> tuple[Float[np.ndarray, "N E"], dict[str, Any], str]:
-    """Embeddings of tracklets by a run's checkpoint, as its evaluation compares them, v and c of Eq. 8 where they
-    fit those, and the run's distance."""
+def take_up(workdir: Path, tracklets: Tracklets) -> Study:
+    """A run's checkpoint that its evaluation scores, on tracklets of one's own."""
     step = runs.chosen_step(workdir)
-    trained, variables = runs.load_run(workdir, step)
-    whitens = whitening.kept_by(trained.config, workdir, step)
-    function = evaluate.embedding_of(trained, variables)
-    embeddings = evaluate.embed_conditions(function, tracklets, trained.config, "whole", None)
-    similarity = variables["head"]["similarity"] if network.fits_similarity(trained.config) else {}
+    return Study(workdir, step, *runs.load_run(workdir, step), Splits(tracklets, tracklets, "own tracklets"))
+
+
+def embed(study: Study) -> tuple[Float[np.ndarray, "N E"], dict[str, Any]]:
+    """Embeddings of the tracklets as the run's evaluation compares them, and v and c of Eq. 8 where they fit those."""
+    config, variables = study.config, study.variables
+    whitens = whitening.kept_by(config, study.workdir, study.step)
+    function = evaluate.embedding_of(study.network, variables)
+    embeddings = evaluate.embed_conditions(function, study.splits.test, config, "whole", None)
+    similarity = variables["head"]["similarity"] if network.fits_similarity(config) else {}
     if whitens is not None:
         embeddings, similarity = (embeddings @ whitens).astype(np.float32), {}
-    return embeddings, similarity, trained.config.evaluate.distance
+    return embeddings, similarity
 
 
 def check_place(output: Path) -> None:

@@ -19,10 +19,10 @@ import tyro
 from jaxtyping import Float, Int
 
 from experiments import command_line
-from experiments.embed import check_place, embed
-from reid_jax import clips, folders, retrieval, runs, strips
+from experiments.embed import check_place, embed, take_up
+from reid_jax import clips, folders, retrieval, strips
 from reid_jax.studies import Study
-from reid_jax.tracklets import Splits, Tracklets
+from reid_jax.tracklets import Tracklets
 from reid_jax.workdir import WorkDirError, write_atomically
 
 BLOCK = 1024
@@ -50,29 +50,33 @@ def main(
     if top < 1 or pictured < 0:
         raise ValueError(f"top is {top} and pictured {pictured}: one or more, and 0 or more")
     wanted, known = folders.read_folders(probes), folders.read_folders(gallery)
-    distances = compare(workdir, wanted, known)
+    study = take_up(workdir, folders.joined(wanted, known))
+    distances = compare(study, len(wanted))
     if probes.resolve() == gallery.resolve():
         np.fill_diagonal(distances, np.inf)
     order = np.argsort(distances, axis=1, kind="stable")[:, : min(top, int(np.isfinite(distances[0]).sum()))]
     output.mkdir(exist_ok=True)
     write_ranking(output / "ranking.csv", wanted, known, order, distances)
     if pictured:
-        draw(output / "ranking", workdir, folders.joined(wanted, known), order[:pictured], distances)
+        draw(output / "ranking", study, order[:pictured], distances)
     files = "ranking.csv and ranking.png" if pictured else "ranking.csv"
     print(f"{output}: {files}, the {order.shape[1]} nearest of {len(known)} for each of {len(wanted)} probes")
 
 
-def compare(workdir: Path, probes: Tracklets, gallery: Tracklets) -> Float[np.ndarray, "Q G"]:
-    """The run's distances.
+def compare(study: Study, probes: int) -> Float[np.ndarray, "Q G"]:
+    """The run's distances of the first tracklets, so many, from all others.
 
     Raises:
         reid_jax.workdir.WorkDirError: it compares by Eq. 8's similarity what that was not trained on.
     """
-    both, similarity, distance = embed(workdir, folders.joined(probes, gallery))
+    both, similarity = embed(study)
+    distance = study.config.evaluate.distance
     if distance == "similarity" and not similarity:
-        raise WorkDirError(f"{workdir} compares by similarity, and v and c of Eq. 8 do not fit whitened embeddings")
-    sides = both[: len(probes)], both[len(probes) :]
-    return np.array(retrieval.distance_matrix(*sides, distance, BLOCK, similarity.get("v"), similarity.get("c")))
+        raise WorkDirError(
+            f"{study.workdir} compares by similarity, and v and c of Eq. 8 do not fit whitened embeddings"
+        )
+    sides, learned = (both[:probes], both[probes:]), (similarity.get("v"), similarity.get("c"))
+    return np.array(retrieval.distance_matrix(*sides, distance, BLOCK, *learned))
 
 
 def write_ranking(
@@ -93,23 +97,15 @@ def write_ranking(
     write_atomically(path, text.getvalue().encode())
 
 
-def draw(
-    path: Path,
-    workdir: Path,
-    both: Tracklets,
-    order: Int[np.ndarray, "P top"],
-    distances: Float[np.ndarray, "Q G"],
-) -> None:
-    """The first probes, each beside its nearest; `both` has all probes before the gallery."""
-    step = runs.chosen_step(workdir)
-    study = Study(workdir, step, *runs.load_run(workdir, step), Splits(both, both, "own tracklets"))
-    beside, first = min(BESIDE, order.shape[1]), len(distances)
+def draw(path: Path, study: Study, order: Int[np.ndarray, "P top"], distances: Float[np.ndarray, "Q G"]) -> None:
+    """The first probes, each beside its nearest; the study's tracklets are all probes, then the gallery."""
+    beside, first, name = min(BESIDE, order.shape[1]), len(distances), study.splits.test.table.name
     rows = [[probe, *(first + nearest[:beside]).tolist()] for probe, nearest in enumerate(order)]
     seen = iter(clips.watch(study, [row for line in rows for row in line], LONGEST))
     shown = []
     for probe, line in enumerate(rows):
-        labels = [f"{both.table.name[row]}; {distances[probe, row - first]:.3g}" for row in line[1:]]
-        names = [str(both.table.name[probe]), *labels]
+        labels = [f"{name[row]}; {distances[probe, row - first]:.3g}" for row in line[1:]]
+        names = [str(name[probe]), *labels]
         shown.append([replace(next(seen), label=label) for label in names])
     strips.save_side_by_side(path, shown, ("probe", *(f"rank {rank}" for rank in range(1, beside + 1))), FRAMES)
 

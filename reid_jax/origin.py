@@ -32,14 +32,19 @@ def digest(splits: Splits) -> str:
     return hashlib.sha256(json.dumps([*columns, list(map(str, table.name))]).encode()).hexdigest()[:16]
 
 
-def check(workdir: Path, splits: Splits) -> None:
-    """Raises WorkDirError where a run was trained on others than this data's tracklets to train on, naming both."""
+def check(workdir: Path, splits: Splits) -> Origin | None:
+    """What was written down, or None of a run of an earlier version.
+
+    Raises:
+        WorkDirError: the run was trained on others than this data's tracklets to train on; both are named.
+    """
     found = read(workdir)
     if found is not None and found.tracklets != digest(splits):
         raise WorkDirError(
             f"{workdir} was trained on {found.data}; what is loaded now is {splits.description}, of other tracklets: "
             "name the folder of its own download with --manual-dir, or use another work directory"
         )
+    return found
 
 
 def note(workdir: Path, splits: Splits, train: TrainConfig, step: int) -> None:
@@ -48,8 +53,7 @@ def note(workdir: Path, splits: Splits, train: TrainConfig, step: int) -> None:
     Raises:
         WorkDirError: see `check`.
     """
-    check(workdir, splits)
-    before = read(workdir)
+    before = check(workdir, splits)
     earlier = before.steps if before and step else ()
     steps = earlier if earlier[-1:] == (train.steps,) else (*earlier, train.steps)
     write_json(workdir / ORIGIN, asdict(Origin(splits.description, digest(splits), steps)))
