@@ -5,6 +5,7 @@ As in:
     python -m benchmarks --only recurrence
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -83,17 +84,32 @@ def real_operations(size: Size, prepared: bool) -> float:
     return 2.0 * (per_frame * size.clips * size.frames + (0 if prepared else once))
 
 
+def products_alone(size: Size) -> tuple[int, int, int, int]:
+    """Frequencies, rows, inputs and outputs of the largest products of a frame: the first layer's of what it sees."""
+    frequencies = len(frequency.basis(size.cube[:2], size.kernels[0]).angles)
+    return frequencies, 2 * size.clips, size.cube[2], 6 * size.channels[0]
+
+
 def share_of_peak(size: Size, seconds: Seconds, peak_size: int) -> list[Row]:
-    """Operations a second of a large matrix product and, beside it, of the frequency path."""
-    peak = np.array(sorted(2.0 * peak_size**3 / np.array(seconds["peak"]) / 1e9))
-    rows = [Row(f"matrix product {peak_size} x {peak_size}", float(np.median(peak)), "GFLOP/s", peak[0], peak[-1])]
+    """Operations a second of a large matrix product and, beside it, of the frequency path and its products alone."""
+
+    def rates_of(operations: float, times: list[float]) -> list[float]:
+        return sorted(operations / 1e9 / time for time in times)
+
+    def beside(name: str, rates: list[float], goal: float | None) -> Row:
+        median = float(np.median(rates))
+        others = dict(against="the matrix product", ratio=median / reference, goal=goal, at_least=goal is not None)
+        return Row(name, median, "GFLOP/s", rates[0], rates[-1], reference, **others)
+
+    peak = rates_of(2.0 * peak_size**3, seconds["peak"])
+    reference = float(np.median(peak))
+    rows = [Row(f"matrix product {peak_size} x {peak_size}", reference, "GFLOP/s", peak[0], peak[-1])]
+    alone = products_alone(size)
+    name = "{0} products of {1} x {2} and {2} x {3}, as in a frame, alone".format(*alone)
+    rows.append(beside(name, rates_of(2.0 * math.prod(alone), seconds["alone"]), None))
     for name, passes in (("forward", 1), ("prepared", 1), ("training", 3)):
-        operations = passes * real_operations(size, name == "prepared") / 1e9
-        rates = sorted(operations / time for time in seconds[f"ours {name}"])
-        median, reference = float(np.median(rates)), float(np.median(peak))
-        others = dict(against="the matrix product", ratio=median / reference, goal=0.6, at_least=True)
-        row = Row(f"real operations, {NAMES[name]}", median, "GFLOP/s", rates[0], rates[-1], reference, **others)
-        rows.append(row)
+        operations = passes * real_operations(size, name == "prepared")
+        rows.append(beside(f"real operations, {NAMES[name]}", rates_of(operations, seconds[f"ours {name}"]), 0.6))
     return rows
 
 
@@ -153,10 +169,13 @@ def measure(quick: bool) -> Iterator[Row]:
     """All rows of the recurrence."""
     small = dict(channels=(8, 8, 8), cube=(4, 4, 8)) if quick else {}
     clips, frames, runs, peak_size = (4, 3, 2, 64) if quick else (20, 20, 5, 2048)
-    matrix = jnp.asarray(np.random.default_rng(0).standard_normal((peak_size, peak_size), np.float32))
-    product = jax.jit(jnp.matmul)
     whole = Size((5, 5, 5), clips, frames, **small)
-    seconds = side_by_side(whole, tuple(NAMES), runs, {"peak": lambda: product(matrix, matrix)})
+    product, rng = jax.jit(jnp.matmul), np.random.default_rng(0)
+    count, rows, inputs, outputs = products_alone(whole)
+    shapes = (peak_size, peak_size), (count, rows, inputs), (count, inputs, outputs)
+    matrix, left, right = (jnp.asarray(rng.standard_normal(shape, np.float32)) for shape in shapes)
+    beside = {"peak": lambda: product(matrix, matrix), "alone": lambda: product(left, right)}
+    seconds = side_by_side(whole, tuple(NAMES), runs, beside)
     yield from rows_of(whole, seconds, GOALS)
     yield from share_of_peak(whole, seconds, peak_size)
     for kernels, goal in TABLE_II.items():

@@ -2,6 +2,7 @@
 
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,6 +63,21 @@ def test_pools_equal_xla(sides, window):
     np.testing.assert_array_equal(ours, expected)
     direction = jnp.asarray(np.random.default_rng(1).normal(size=ours.shape), jnp.float32)
     np.testing.assert_allclose(pull(direction)[0], pull_expected(direction)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("sides", [(8, 6), (7, 5), (2, 3)])
+def test_halved_leaves_out_an_odd_last_row_or_column_as_flax(sides):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, *sides, 5)), jnp.float32)
+    ours, pull = jax.vjp(pooling.halved, x)
+    expected, pull_expected = jax.vjp(lambda x: nn.max_pool(x, (2, 2), (2, 2)), x)
+    np.testing.assert_array_equal(ours, expected)
+    direction = jnp.asarray(np.random.default_rng(1).normal(size=ours.shape), jnp.float32)
+    np.testing.assert_array_equal(pull(direction)[0], pull_expected(direction)[0])
+
+
+def test_a_map_of_one_location_cannot_be_halved():
+    with pytest.raises(ValueError, match="frames are too small: a map of 1x4 cannot be halved"):
+        pooling.halved(jnp.zeros((1, 1, 4, 1)))
 
 
 def test_of_equal_values_the_first_takes_the_gradient():

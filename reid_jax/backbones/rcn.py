@@ -5,6 +5,8 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Float, Num
 
+from reid_jax.backbones.pooling import halved
+
 
 def _scaled(pixels: Num[Array, "N H W 3"]) -> Float[Array, "N H W 3"]:
     return (pixels - 127.5) / 127.5
@@ -19,7 +21,7 @@ class RCN(nn.Module):
         x = _scaled(pixels)
         for index, features in enumerate((16, 32, 32)):
             x = nn.Conv(features, (5, 5), name=f"conv{index}")(x)
-            x = nn.tanh(nn.max_pool(x, (2, 2), (2, 2)))
+            x = nn.tanh(halved(x))
         return x
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Num
 
 from reid_jax.backbones import pretrained
 from reid_jax.backbones.convolution import Convolution
-from reid_jax.backbones.pooling import adaptive_average_pool, max_pool
+from reid_jax.backbones.pooling import adaptive_average_pool, halved, max_pool
 
 UNUSED = ()
 """Beginnings of the names of published tensors that have no place here: none."""
@@ -51,9 +51,7 @@ class VGG16(nn.Module):
                 x = Convolution(features, 3, name=f"conv{block}_{layer}")(x, train)
             if (block, self.endpoint) == (len(_BLOCKS), "conv5"):
                 return x
-            if not self.caffe:
-                x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
-            x = max_pool(x, 2, 2, 0)
+            x = max_pool(x, 2, 2, 0) if self.caffe else halved(x)
         if self.endpoint == "last":
             return x
         # The published weights of fc6 are in the order of channels, rows, columns.
