@@ -15,7 +15,10 @@ import numpy as np
 Seconds = dict[Any, list[float]]
 
 IN_A_ROW = 3
-"""Calls that are timed at a turn: each turn has an untimed one too, which may take seconds."""
+"""Calls that are timed at a turn: each turn has untimed ones too, which may take seconds."""
+SETTLED, AT_MOST = 0.5, 8
+"""Seconds of untimed calls at a turn, of one call at least and so many at most; at the first turn another one is made,
+for what is compiled does not count."""
 LAYOUTS = ("contiguous_format", "channels_last")
 """PyTorch's memory layouts, of which the better one counts."""
 
@@ -74,18 +77,22 @@ def interleaved(
 ) -> Seconds:
     """Wall-clock seconds of so many runs of every function, `IN_A_ROW` of them at each of its turns.
 
-    The first call of a turn is not timed: it finds cold caches and, where the system takes idle memory back, no memory,
-    which a step that follows another one never does. What the very first calls return is given to `check`, which raises
-    AssertionError where they disagree.
+    The first calls of a turn are not timed: they find cold caches and, where the system takes idle memory back, no
+    memory, which a step that follows another one never does. What the very first calls return is given to `check`,
+    which raises AssertionError where they disagree.
     """
     seconds: Seconds = {name: [] for name in work}
     first: dict[Any, Any] = {}
     for done in range(0, runs, IN_A_ROW):
         for name, function in work.items():
+            start = time.perf_counter()
             result = jax.block_until_ready(function())
+            settled = [time.perf_counter() - start if done else 0.0]
             if check is not None:
                 first[name] = result
             del result  # Held, as what is compared is for the first turn, it keeps its memory from the timed calls.
+            while sum(settled) < SETTLED and len(settled) < AT_MOST:
+                settled.append(timed(function))
             seconds[name] += [timed(function) for _ in range(min(IN_A_ROW, runs - done))]
         if check is not None:
             check(first)
