@@ -50,11 +50,16 @@ def _windows_and_end(size: int, side: int, stride: int, margin: int) -> tuple[in
 def _slices(x: Array, side: int, stride: int, margin: int, axis: int) -> list[Array]:
     """For each place in a window, what all windows along the axis have there."""
     windows, end = _windows_and_end(x.shape[axis], side, stride, margin)
-    padding = [(0, 0)] * x.ndim
-    padding[axis] = (margin, end)
-    x = jnp.pad(x, padding, constant_values=-jnp.inf)
+    x = _padded(x, axis, (margin, end), -jnp.inf)
     reach = (windows - 1) * stride + 1
     return [jax.lax.slice_in_dim(x, place, place + reach, stride, axis) for place in range(side)]
+
+
+def _padded(x: Array, axis: int, before_and_after: tuple[int, int], value: float | int) -> Array:
+    """Padded along one axis alone."""
+    padding = [(0, 0)] * x.ndim
+    padding[axis] = before_and_after
+    return jnp.pad(x, padding, constant_values=value)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
@@ -82,9 +87,7 @@ def _backward(
     x, place = saved  # Of `x` the shape alone is read, so that it is not kept.
     reach = (side - 1) // stride
     rows = gradient.shape[axis] + reach
-    padding = [(0, 0)] * x.ndim
-    padding[axis] = (reach, reach)
-    gradient, place = jnp.pad(gradient, padding), jnp.pad(place, padding, constant_values=-1)
+    gradient, place = _padded(gradient, axis, (reach, reach), 0), _padded(place, axis, (reach, reach), -1)
 
     def given(at: int) -> Array:
         begin = reach - at // stride
