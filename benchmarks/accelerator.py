@@ -7,9 +7,11 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measuring import Row, Seconds, interleaved, single
+from reid_jax.precision import products_in
 
 PRECISIONS = ("float32", "tfloat32", "bfloat16")
 REPEATED = 5
@@ -47,6 +49,19 @@ def seconds_of(work: Work, runs: int, times: int) -> Seconds:
     """Seconds of a call of each."""
     found = interleaved({name: partial(function, times) for name, function in work.items()}, runs)
     return {name: [second / times for second in seconds] for name, seconds in found.items()}
+
+
+def peaks(quick: bool, runs: int) -> dict[str, float]:
+    """Floating-point operations a second of a large matrix product by precision."""
+    size, work = 64 if quick else 8192, {}
+    matrix = jnp.asarray(np.random.default_rng(0).standard_normal((size, size), np.float32))
+    for precision in PRECISIONS:
+        factor = matrix.astype("bfloat16") if precision == "bfloat16" else matrix
+        with products_in(precision):
+            product = jax.jit(jnp.matmul).lower(factor, factor).compile()
+        work[(precision,)] = repeated(partial(product, factor, factor))
+    seconds = seconds_of(work, runs, REPEATED)
+    return {name: 2.0 * size**3 / float(np.median(seconds[(name,)])) for name in PRECISIONS}
 
 
 def better_of(seconds: Seconds, precision: str) -> tuple[list[float] | None, str]:

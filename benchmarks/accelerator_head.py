@@ -6,35 +6,30 @@ As in:
 """
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.accelerator import PRECISIONS, REPEATED, Work, better_of, check_there, compiling, repeated, seconds_of
+from benchmarks.accelerator import (
+    PRECISIONS,
+    REPEATED,
+    Work,
+    better_of,
+    check_there,
+    compiling,
+    peaks,
+    repeated,
+    seconds_of,
+)
 from benchmarks.heads import first_variables, network_of, our_passes
 from benchmarks.measuring import Row, row_of, single
 from benchmarks.sizes import Size, batch_of
 from reid_jax.model import Parameters
 from reid_jax.network import Batch, Network
-from reid_jax.precision import products_in
 
 AGREEMENT = {"float32": 1e-2, "tfloat32": 0.1, "bfloat16": 0.5}
 """How far gradients may be from those in float32, spatial: shares of all their length."""
-
-
-def peaks(size: int, runs: int) -> dict[str, float]:
-    """Floating-point operations a second of a large matrix product by precision."""
-    matrix, work = jnp.asarray(np.random.default_rng(0).standard_normal((size, size), np.float32)), {}
-    for precision in PRECISIONS:
-        factor = matrix.astype("bfloat16") if precision == "bfloat16" else matrix
-        with products_in(precision):
-            product = jax.jit(jnp.matmul).lower(factor, factor).compile()
-        work[(precision,)] = repeated(partial(product, factor, factor))
-    seconds = seconds_of(work, runs, REPEATED)
-    return {name: 2.0 * size**3 / float(np.median(seconds[(name,)])) for name in PRECISIONS}
 
 
 def operations(size: Size) -> float:
@@ -115,6 +110,6 @@ def measure(quick: bool) -> Iterator[Row]:
     check_there(quick)
     runs, times = (2, 1) if quick else (5, REPEATED)
     size = Size((3, 3), 4, 3, (6, 8), (4, 3, 5)) if quick else Size((5, 5, 5), 20, 20)
-    rates = peaks(64 if quick else 8192, runs)
+    rates = peaks(quick, runs)
     yield from (single(f"{name}: matrix product", rate / 1e12, "TFLOP/s") for name, rate in rates.items())
     yield from head(size, runs, times, rates)

@@ -1,4 +1,4 @@
-"""A whole training step on an accelerator by precision, and whether decoding keeps it fed.
+"""A whole training step on an accelerator by precision, beside a large matrix product, and whether decoding keeps up.
 
 As in:
 
@@ -8,18 +8,49 @@ As in:
 from collections.abc import Iterator
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
+
 from benchmarks import input as inputs
-from benchmarks.accelerator import PRECISIONS, check_there
-from benchmarks.measuring import Row
+from benchmarks.accelerator import PRECISIONS, check_there, peaks
+from benchmarks.measuring import Row, single
+from reid_jax import backbones, complexity, model
 from reid_jax.config import Config
 
+WORKERS = 8
+"""Processes that decode, beside threads of the main one."""
 
-def steps(name: str, config: Config, runs: int) -> Iterator[Row]:
+
+def operations(config: Config) -> float:
+    """Floating-point operations of a training step: three times those of the backbone's and the recurrence's products
+    as they are written, once a frame. Attention, losses and the optimiser are left out.
+    """
+    module, frame = backbones.build(config.backbone), jnp.zeros((1, config.data.height, config.data.width, 3))
+    variables = jax.eval_shape(lambda key: module.init(key, frame, train=False), jax.random.key(0))
+
+    def forward(variables: model.Parameters, frame: jax.Array) -> jax.Array:
+        return module.apply(variables, frame, train=False)
+
+    # An accelerator's plugin need not count.
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        once = jax.jit(forward).lower(variables, frame).cost_analysis()["flops"]
+    cube = jax.eval_shape(forward, variables, frame).shape[1:]
+    grids = model.recurrent_grids(cube[:2], config.attention, config.recurrent)
+    head = sum(complexity.formula(layer).operations for layer in complexity.layers(cube, grids, config.recurrent))
+    return 3 * (once + 2 * head) * 2 * config.train.batch_pairs * config.data.frames
+
+
+def steps(name: str, config: Config, runs: int, rates: dict[str, float]) -> Iterator[Row]:
     """A preset's whole training step by precision, on data in memory and from JPEG."""
-    tracklets = inputs.jpeg_tracklets(*inputs.PERSONS)
+    tracklets, total = inputs.jpeg_tracklets(*inputs.PERSONS), operations(config)
     for precision in PRECISIONS[1:]:
         chosen = replace(config, backbone=replace(config.backbone, precision=precision))
-        yield from inputs.fed(f"{name}, {precision}", chosen, tracklets, runs)
+        rows = inputs.fed(f"{name}, {precision}", chosen, tracklets, runs)
+        yield from rows
+        title, rate = f"{name}, {precision}: the step's products, data in memory", total / rows[0].reference
+        yield single(title, rate / 1e12, "TFLOP/s", rates[precision] / 1e12, against="a matrix product")
+        ahead = replace(chosen, data=replace(chosen.data, workers=WORKERS))
+        yield inputs.fed(f"{name}, {precision}, --workers {WORKERS}", ahead, tracklets, runs)[0]
 
 
 def measure(quick: bool) -> Iterator[Row]:
@@ -29,4 +60,6 @@ def measure(quick: bool) -> Iterator[Row]:
         RuntimeError: there is no accelerator, and not only to see that everything runs.
     """
     check_there(quick)
-    yield from steps(*list(inputs.configurations(quick).items())[-1], 4 if quick else 40)
+    yield from steps(
+        *list(inputs.configurations(quick).items())[-1], 4 if quick else 40, peaks(quick, 2 if quick else 5)
+    )

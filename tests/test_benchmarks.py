@@ -170,7 +170,7 @@ def test_an_accelerators_part_is_left_out_where_there_is_none_and_its_head_runs_
     for part in (accelerator_head, accelerator_step, accelerator_backbone):
         with pytest.raises(RuntimeError, match="no accelerator"):
             next(part.measure(False))
-    rates = accelerator_head.peaks(32, 1)
+    rates = accelerator.peaks(True, 1)
     rows = accelerator_head.head(TINY, 1, 1, rates)
     named = {row.name: row for row in rows}
     assert rates.keys() == set(accelerator.PRECISIONS) and min(rates.values()) > 0
@@ -185,3 +185,14 @@ def test_operations_of_the_head_are_those_of_its_spatial_products():
     size = sizes.Size((3,), 2, 1, (4,), (5, 5, 6))
     per_image = 5 * 5 * 9 * (6 * 12 + 4 * 12)
     assert accelerator_head.operations(size) == 3 * 2 * 2 * per_image
+
+
+def test_operations_of_a_step_are_three_times_those_of_its_products():
+    one_layer = dict(channels=(4,), input_kernels=(3,), state_kernels=(3,))
+    config = tiny_config(backbone="rcn", height=64, width=32, batch_pairs=4, frames=3, **one_layer)
+    sides, channels = ((64, 32), (32, 16), (16, 8)), (3, 16, 32, 32)
+    # Of a row's 5 * n products with 5x5 kernels 6 are with zero padding, which XLA leaves out.
+    taps = [(5 * height - 6) * (5 * width - 6) for height, width in sides]
+    once = sum(tap * channels[i] * channels[i + 1] for i, tap in enumerate(taps)) + 8 * 4 * 9 * (32 * 12 + 4 * 12)
+    # It counts elementwise operations too.
+    assert accelerator_step.operations(config) == pytest.approx(3 * 4 * 2 * 3 * 2 * once, rel=0.05)
