@@ -15,6 +15,7 @@ from data_builders.ilids_vid import IlidsVid
 from data_builders.mars import Mars
 from data_builders.prid2011 import Prid2011
 from data_builders.records import TrackletBuilder, table_of
+from data_builders.stored import StoredRecords
 from data_builders.two_cameras import SPLIT
 from data_builders.walkers import Walkers
 from reid_jax.config import DataConfig
@@ -206,8 +207,7 @@ def whole_split(builder: TrackletBuilder, split: str) -> Tracklets:
     table = table_of(metadata_of(builder)["tables"][split])
     if missing := [path for path in builder.info.splits[split].filepaths if not Path(path).exists()]:
         raise damaged(builder, f"{Path(missing[0]).name} is missing")
-    records: Any = builder.as_data_source(split)
-    return Tracklets(table, records, np.arange(len(table)))
+    return Tracklets(table, StoredRecords(builder.as_data_source(split)), np.arange(len(table)))
 
 
 def of_persons(tracklets: Tracklets, persons: list[int]) -> Tracklets:

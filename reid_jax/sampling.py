@@ -125,11 +125,22 @@ def draw_pair(index: PairIndex, seed: int, i: int, data: DataConfig) -> PairDraw
     if same:
         repeated = data.pairs_per_person > 1
         who = np.random.default_rng([seed, i // data.pairs_per_person, 1]) if repeated else generator
-        places = _two_cameras(index, int(who.choice(index.paired)), generator)
+        places = _two_cameras(index, _one_of(index.paired, who), generator)
     else:
         places = _two_persons(index, generator)
-    first, second = (_draw_clip(index, generator, person, camera, data) for person, camera in places)
+    first, second = (_draw_clip(index, generator, *place, data, number) for number, place in enumerate(places))
     return PairDraw((first, second), same, (places[0][0], places[1][0]))
+
+
+def _one_of(values: Int[np.ndarray, "N"], generator: np.random.Generator) -> int:
+    """What the generator's `choice` gives, in a third of its time."""
+    return int(values[generator.integers(len(values))])
+
+
+def _child(generator: np.random.Generator, number: int) -> np.random.Generator:
+    """The generator's child of that number: the one `spawn` would give, without making those before it."""
+    own = generator.bit_generator.seed_seq
+    return np.random.default_rng(np.random.SeedSequence(own.entropy, spawn_key=(*own.spawn_key, number)))
 
 
 def _two_cameras(index: PairIndex, person: int, generator: np.random.Generator) -> list[tuple[int, int]]:
@@ -147,24 +158,26 @@ def _two_persons(index: PairIndex, generator: np.random.Generator) -> list[tuple
 
 
 def _draw_clip(
-    index: PairIndex, generator: np.random.Generator, person: int, camera: int, data: DataConfig
+    index: PairIndex, generator: np.random.Generator, person: int, camera: int, data: DataConfig, number: int
 ) -> ClipDraw:
-    row = int(generator.choice(index.rows[person][camera]))
+    """The pair's first clip or its second, `number` 0 or 1, whose children of the generator are three each."""
+    row = _one_of(index.rows[person][camera], generator)
     length = int(index.length[row])
     count = min(data.frames, length)
     step = length // count if data.sampling == "spread" else 1
     start = int(generator.integers(length - (count - 1) * step))
-    first = _draw_augmentation(generator, data)
-    # From a stream of their own, so that the other clip's draws stay as they are.
-    apart, frames = generator.spawn(1)[0], count if data.augment == "frame" else 1
-    further = tuple(_draw_augmentation(apart, data) for _ in range(frames - 1))
+    first, further = _draw_augmentation(generator, data, 3 * number), ()
+    if data.augment == "frame":
+        # From a stream of their own, so that the other clip's draws stay as they are.
+        apart = _child(generator, 3 * number + 2)
+        further = tuple(_draw_augmentation(apart, data, 2 * frame) for frame in range(count - 1))
     return ClipDraw(row, start, count, first, step, further)
 
 
-def _draw_augmentation(generator: np.random.Generator, data: DataConfig) -> Augmentation:
-    # Every number is drawn whatever the settings, so that changing one of them leaves the others' draws alone.
-    turn, side, top, left, down, right = (float(number) for number in generator.random(6))
-    of_erasing, of_colour = generator.spawn(2)
+def _draw_augmentation(generator: np.random.Generator, data: DataConfig, child: int) -> Augmentation:
+    # Every number is drawn whatever the settings, so that changing one of them leaves the others' draws alone; what
+    # only some settings need comes from a child of the generator, `child` or the next.
+    turn, side, top, left, down, right = generator.random(6).tolist()
     return Augmentation(
         mirror=data.mirror and turn < 0.5,
         side=data.crop + (1 - data.crop) * side,
@@ -172,8 +185,8 @@ def _draw_augmentation(generator: np.random.Generator, data: DataConfig) -> Augm
         left=left,
         down=data.translation * (2 * down - 1),
         right=data.translation * (2 * right - 1),
-        erased=_erased_box(of_erasing) if of_erasing.random() < data.erase else None,
-        colour=_colour(of_colour, data.colour) if data.colour > 0 else None,
+        erased=_erased_box(_child(generator, child), data.erase) if data.erase > 0 else None,
+        colour=_colour(_child(generator, child + 1), data.colour) if data.colour > 0 else None,
     )
 
 
@@ -182,7 +195,10 @@ def _colour(generator: np.random.Generator, by: float) -> tuple[float, float, fl
     return brightness, contrast, saturation
 
 
-def _erased_box(generator: np.random.Generator) -> tuple[float, float, float, float]:
+def _erased_box(generator: np.random.Generator, share: float) -> tuple[float, float, float, float] | None:
+    """A box, in that share of the clips."""
+    if generator.random() >= share:
+        return None
     area, shape = generator.uniform(*ERASED_AREA), np.exp(generator.uniform(*np.log(ERASED_SHAPE)))
     # The shape counts in pixels of a frame twice as high as it is wide, the usual one of pedestrians.
     height, width = min(1.0, np.sqrt(area * shape / 2)), min(1.0, np.sqrt(area / shape * 2))

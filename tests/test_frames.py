@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from reid_jax.frames import augment, corner_crops, decode_clip, evaluation_conditions
+from reid_jax.frames import _jpeg_size, augment, corner_crops, decode_clip, evaluation_conditions, reduction
 from reid_jax.sampling import WHOLE, Augmentation
 
 ALL_AT_ONCE = Augmentation(mirror=False, side=0.85, top=0.3, left=0.8, down=-0.04, right=0.03)
@@ -31,6 +31,29 @@ def test_jpeg_frames_decode_close_to_the_image():
     image = smooth(0)
     clip = decode_clip([encode(image, ".jpg")], slice(0, 1), 128, 64, WHOLE, "t")
     assert np.abs(clip[0].astype(int) - image).mean() < 3
+
+
+@pytest.mark.parametrize("augmentation, most", [(WHOLE, 1.0), (ALL_AT_ONCE, 2.0)])
+@pytest.mark.parametrize(
+    "shape, by", [((256, 128), 2), ((600, 201), 4), ((640, 320), 8), ((155, 81), 1), ((160, 79), 1)]
+)
+def test_a_jpeg_much_larger_than_wanted_is_decoded_smaller_and_shows_the_same(shape, by, augmentation, most):
+    data = encode(cv2.GaussianBlur(smooth(0, *shape), (0, 0), shape[1] / 32), ".jpg")
+    assert reduction(data, 64, 32) == by
+    whole = augment(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB), 64, 32, augmentation)
+    clip = decode_clip([data], slice(0, 1), 64, 32, augmentation, "t")
+    difference = np.abs(clip[0].astype(int) - whole)
+    assert difference.mean() < most if by > 1 else difference.max() == 0
+
+
+def test_the_size_of_a_jpeg_is_found_behind_whatever_its_header_holds():
+    image = smooth(0, 250, 130)
+    progressive = [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 4]
+    plain = encode(image, ".jpg")
+    comment = b"\xff\xfe\x00\x10" + b"\xff\xc0\x00\x11\x08\x00\x01\x00\x01ignor"
+    found = (plain, plain[:2] + comment + plain[2:], cv2.imencode(".jpg", image, progressive)[1].tobytes())
+    assert [_jpeg_size(data) for data in found] == [(250, 130)] * 3
+    assert {_jpeg_size(data) for data in (b"", plain[:20], encode(image), b"\xff\xd8" + b"\xff" * 50)} == {(0, 0)}
 
 
 def test_only_the_drawn_frames_are_decoded():

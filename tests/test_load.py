@@ -14,6 +14,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from data_builders import load, prepare
+from data_builders.load import find
 from reid_jax.config import DataConfig
 from reid_jax.tracklets import Tracklets
 
@@ -152,6 +153,21 @@ def test_tracklets_travel_to_spawned_processes(tmp_path):
     assert encoded_rows(pickle.loads(pickle.dumps(test))) == encoded_rows(test)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(encoded_rows, (test,)) == encoded_rows(test)
+
+
+def test_records_are_those_of_tfds_decoded_as_they_are_asked_for(tmp_path):
+    trees.mars_tree(tmp_path / "download")
+    records = load(mars(tmp_path)).train.records
+    theirs = find(mars(tmp_path))[0].as_data_source("train")
+    assert len(records) == len(theirs) > 1
+    for record, known in zip(records, theirs, strict=True):
+        assert record.keys() == known.keys()
+        assert all(np.array_equal(record[name], known[name]) for name in known)
+    with pytest.raises(KeyError, match="box"):
+        records[0]["box"]
+    for number in (-1, len(records)):
+        with pytest.raises(IndexError, match=f"record {number} of {len(records)}"):
+            records[number]
 
 
 NO_TENSORFLOW = """

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from reid_jax import sampling
 from reid_jax.config import DataConfig
 from reid_jax.sampling import draw_pair, index_pairs
 from reid_jax.tracklets import DISTRACTOR, JUNK, TrackletTable
@@ -200,6 +201,19 @@ def test_a_pair_follows_from_seed_and_number_alone():
     assert forward == backward[::-1]
     assert forward != draws(30, seed=1)
     assert len({repr(pair) for pair in forward}) == 30
+
+
+def test_draws_are_those_of_numpys_own_choice_and_spawn(monkeypatch):
+    def child(generator, number):
+        own = generator.bit_generator.seed_seq
+        again = np.random.default_rng(np.random.SeedSequence(own.entropy, spawn_key=own.spawn_key))
+        return again.spawn(number + 1)[number]
+
+    settings = [dict(erase=0.5, colour=0.2, augment=augment, pairs_per_person=2) for augment in ("clip", "frame")]
+    ours = [draws(50, **own) for own in settings]
+    monkeypatch.setattr(sampling, "_child", child)
+    monkeypatch.setattr(sampling, "_one_of", lambda values, generator: int(generator.choice(values)))
+    assert [draws(50, **own) for own in settings] == ours
 
 
 @pytest.mark.parametrize(
