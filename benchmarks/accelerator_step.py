@@ -18,7 +18,7 @@ from reid_jax import backbones, complexity, model
 from reid_jax.config import Config
 
 WORKERS = 8
-"""Processes that decode, beside threads of the main one."""
+"""Processes that decode, in the place of the main one's threads."""
 
 
 def operations(config: Config) -> float:

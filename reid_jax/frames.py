@@ -140,6 +140,9 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     place = 2 if data[:2] == b"\xff\xd8" else len(data)
     while place + 9 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
+        if marker == 0xFF:  # Any number of them may stand before a marker.
+            place += 1
+            continue
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             return int.from_bytes(data[place + 5 : place + 7]), int.from_bytes(data[place + 7 : place + 9])
         place += 2 + int.from_bytes(data[place + 2 : place + 4])

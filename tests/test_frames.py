@@ -51,8 +51,9 @@ def test_the_size_of_a_jpeg_is_found_behind_whatever_its_header_holds():
     progressive = [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 4]
     plain = encode(image, ".jpg")
     comment = b"\xff\xfe\x00\x10" + b"\xff\xc0\x00\x11\x08\x00\x01\x00\x01ignor"
-    found = (plain, plain[:2] + comment + plain[2:], cv2.imencode(".jpg", image, progressive)[1].tobytes())
-    assert [_jpeg_size(data) for data in found] == [(250, 130)] * 3
+    filled = plain[:2] + 3 * b"\xff" + plain[2:]
+    found = (plain, plain[:2] + comment + plain[2:], filled, cv2.imencode(".jpg", image, progressive)[1].tobytes())
+    assert [_jpeg_size(data) for data in found] == [(250, 130)] * 4
     assert {_jpeg_size(data) for data in (b"", plain[:20], encode(image), b"\xff\xd8" + b"\xff" * 50)} == {(0, 0)}
 
 
