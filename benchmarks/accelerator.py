@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measuring import Row, Seconds, interleaved, single
+from reid_jax import complexity, model
+from reid_jax.config import Config
 from reid_jax.precision import products_in
 
 PRECISIONS = ("float32", "tfloat32", "bfloat16")
@@ -62,6 +64,13 @@ def peaks(quick: bool, runs: int) -> dict[str, float]:
         work[(precision,)] = repeated(partial(product, factor, factor))
     seconds = seconds_of(work, runs, REPEATED)
     return {name: 2.0 * size**3 / float(np.median(seconds[(name,)])) for name in PRECISIONS}
+
+
+def recurrence_operations(cube: tuple[int, int, int], config: Config) -> float:
+    """Floating-point operations of Eq. 5's convolutions for one frame, forward."""
+    grids = model.recurrent_grids(cube[:2], config.attention, config.recurrent)
+    layers = complexity.layers(cube, grids, config.recurrent)
+    return 2 * sum(complexity.formula(layer).operations for layer in layers)
 
 
 def better_of(seconds: Seconds, precision: str) -> tuple[list[float] | None, str]:

@@ -19,6 +19,7 @@ from benchmarks.accelerator import (
     check_there,
     compiling,
     peaks,
+    recurrence_operations,
     repeated,
     seconds_of,
 )
@@ -34,11 +35,7 @@ AGREEMENT = {"float32": 1e-2, "tfloat32": 0.1, "bfloat16": 0.5}
 
 def operations(size: Size) -> float:
     """Floating-point operations of the head's convolutions as Eq. 5 writes them, forward and backward."""
-    total, channels = 0, size.cube[2]
-    for hidden, side in zip(size.channels, size.kernels, strict=True):
-        total += side * side * (channels * 3 * hidden + hidden * 3 * hidden)
-        channels = hidden
-    return 3 * 2.0 * total * size.cube[0] * size.cube[1] * size.clips * size.frames
+    return 3 * recurrence_operations(size.cube, network_of(size).config) * size.clips * size.frames
 
 
 def head(size: Size, runs: int, times: int, rates: dict[str, float]) -> Iterator[Row]:

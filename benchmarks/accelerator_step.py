@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import input as inputs
-from benchmarks.accelerator import PRECISIONS, check_there, peaks
-from benchmarks.measuring import Row, single
-from reid_jax import backbones, complexity, model
+from benchmarks.accelerator import PRECISIONS, check_there, peaks, recurrence_operations
+from benchmarks.measuring import Row, row_of, single
+from reid_jax import backbones, model
 from reid_jax.config import Config
 
 WORKERS = 8
@@ -35,9 +35,7 @@ def operations(config: Config) -> float:
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         once = jax.jit(forward).lower(variables, frame).cost_analysis()["flops"]
     cube = jax.eval_shape(forward, variables, frame).shape[1:]
-    grids = model.recurrent_grids(cube[:2], config.attention, config.recurrent)
-    head = sum(complexity.formula(layer).operations for layer in complexity.layers(cube, grids, config.recurrent))
-    return 3 * (once + 2 * head) * 2 * config.train.batch_pairs * config.data.frames
+    return 3 * (once + recurrence_operations(cube, config)) * 2 * config.train.batch_pairs * config.data.frames
 
 
 def steps(name: str, config: Config, runs: int, rates: dict[str, float]) -> Iterator[Row]:
@@ -50,7 +48,8 @@ def steps(name: str, config: Config, runs: int, rates: dict[str, float]) -> Iter
         title, rate = f"{name}, {precision}: the step's products, data in memory", total / rows[0].reference
         yield single(title, rate / 1e12, "TFLOP/s", rates[precision] / 1e12, against="a matrix product")
         ahead = replace(chosen, data=replace(chosen.data, workers=WORKERS))
-        yield inputs.fed(f"{name}, {precision}, --workers {WORKERS}", ahead, tracklets, runs)[0]
+        seconds, title = inputs.step_seconds(ahead, tracklets, runs, ("read",)), f"{rows[0].name}, --workers {WORKERS}"
+        yield row_of(title, seconds["read"], [rows[0].reference], **inputs.KEEPS_UP)
 
 
 def measure(quick: bool) -> Iterator[Row]:
@@ -60,6 +59,5 @@ def measure(quick: bool) -> Iterator[Row]:
         RuntimeError: there is no accelerator, and not only to see that everything runs.
     """
     check_there(quick)
-    yield from steps(
-        *list(inputs.configurations(quick).items())[-1], 4 if quick else 40, peaks(quick, 2 if quick else 5)
-    )
+    name, config = list(inputs.configurations(quick).items())[-1]
+    yield from steps(name, config, 4 if quick else 40, peaks(quick, 2 if quick else 5))

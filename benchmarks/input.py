@@ -28,6 +28,8 @@ JPEG_SIZE = (128, 256)
 """Width and height."""
 PERSONS = (12, 16)
 """How many, and their tracklets' longest."""
+KEEPS_UP = dict(against="data in memory", goal=1.1)
+"""What a step's time from JPEG is compared with."""
 
 
 @lru_cache(maxsize=1)
@@ -59,7 +61,7 @@ def configurations(quick: bool) -> dict[str, Config]:
 
 def steps(config: Config, tracklets: Tracklets, batches: Any) -> dict[str, Callable[[], Any]]:
     """Takes a training step on a new batch, and on one that is in memory."""
-    network = networks.build(config, len(index_pairs(tracklets.table).person))
+    network = networks.program(networks.build(config, len(index_pairs(tracklets.table).person)))
     state, key = train.initial_state(network), jax.random.key(0)
 
     def step(batch: dict[str, np.ndarray]) -> Any:
@@ -80,17 +82,25 @@ def decoded_per_second(tracklets: Tracklets, config: Config) -> float:
     return frames / (time.perf_counter() - start)
 
 
-def fed(name: str, config: Config, tracklets: Tracklets, runs: int) -> list[Row]:
-    """The step's time on JPEG and in memory; frames a second that one core decodes, and that the step needs."""
+def step_seconds(
+    config: Config, tracklets: Tracklets, runs: int, kinds: tuple[str, ...] = ("kept", "read")
+) -> dict[str, list[float]]:
+    """Seconds of a training step on data in memory (kept) and as it is read.
+
+    In blocks, not in turns: what is read ahead while the other kind of step runs would come for free.
+    """
     with closing(training_batches(tracklets, config.data, config.train.batch_pairs, 0)) as batches:
         work = steps(config, tracklets, batches)
-        # In blocks, not in turns: what is read ahead while the other kind of step runs would come for free.
-        seconds = {kind: interleaved({kind: work[kind]}, runs)[kind] for kind in ("kept", "read")}
+        return {kind: interleaved({kind: work[kind]}, runs)[kind] for kind in kinds}
+
+
+def fed(name: str, config: Config, tracklets: Tracklets, runs: int) -> list[Row]:
+    """The step's time on JPEG and in memory; frames a second that one core decodes, and that the step needs."""
+    seconds = step_seconds(config, tracklets, runs)
     frames = 2 * config.train.batch_pairs * config.data.frames
     size = f"{name}, {frames} frames of {config.data.height}x{config.data.width}"
-    others = dict(against="data in memory", goal=1.1)
     return [
-        row_of(f"training step from JPEG: {size}", seconds["read"], seconds["kept"], **others),
+        row_of(f"training step from JPEG: {size}", seconds["read"], seconds["kept"], **KEEPS_UP),
         single(f"decoded by one core: {size}", decoded_per_second(tracklets, config), "frames/s"),
         single(f"needed by the step: {size}", frames / float(np.median(seconds["kept"])), "frames/s"),
     ]

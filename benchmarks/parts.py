@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import jax
 
+from benchmarks import report
 from benchmarks.measuring import in_own_process
 from reid_jax import tuning
 from reid_jax import workdir as workdirs
@@ -55,11 +56,7 @@ def measure_part(name: Part, quick: bool) -> dict[str, Any]:
     rows = []
     for row in import_module(f"benchmarks.{MODULES.get(name, name)}").measure(quick):
         # Minutes may lie between two of them, and the part may be stopped: what is known is told, all of it.
-        beside = "" if row.ratio is None else f", {row.ratio:.3g} of {row.reference:.4g} ({row.against})"
-        span = f" ({row.low:.4g} to {row.high:.4g})" if row.low != row.high else ""
-        print(
-            f"  {row.name}: {row.value:.4g} {row.unit}{span}{beside}; {time.perf_counter() - start:.0f} s", flush=True
-        )
+        print(f"{report.line(row.record())} {time.perf_counter() - start:.0f} s", flush=True)
         rows.append(row)
     about = {"machine": machine(), "versions": versions(), "commit": workdirs.code_version(), "quick": quick}
     return {**about, "minutes": (time.perf_counter() - start) / 60, "rows": [row.record() for row in rows]}

@@ -39,15 +39,18 @@ def number(value: float | None) -> str:
 def table(rows: Sequence[Record]) -> list[str]:
     """Rows as a Markdown table."""
     lines = ["| what | median | range | beside | ratio | goal | met |", "| --- | --- | --- | --- | --- | --- | --- |"]
-    for row in rows:
-        unit = f" {row['unit']}" if row["unit"] else ""
-        span = f"{number(row['low'])} to {number(row['high'])}" if row["low"] != row["high"] else ""
-        beside = f"{number(row['reference'])} ({row['against']})" if row["reference"] is not None else ""
-        goal = "" if row["goal"] is None else f"{'>=' if row['at_least'] else '<='} {number(row['goal'])}"
-        met = {None: "", True: "yes", False: "**no**"}[row["met"]]
-        cells = (row["name"], number(row["value"]) + unit, span, beside, number(row["ratio"]), goal, met)
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    return [*lines, *(line(row) for row in rows)]
+
+
+def line(row: Record) -> str:
+    """One of its lines."""
+    unit = f" {row['unit']}" if row["unit"] else ""
+    span = f"{number(row['low'])} to {number(row['high'])}" if row["low"] != row["high"] else ""
+    beside = f"{number(row['reference'])} ({row['against']})" if row["reference"] is not None else ""
+    goal = "" if row["goal"] is None else f"{'>=' if row['at_least'] else '<='} {number(row['goal'])}"
+    met = {None: "", True: "yes", False: "**no**"}[row["met"]]
+    cells = (row["name"], number(row["value"]) + unit, span, beside, number(row["ratio"]), goal, met)
+    return "| " + " | ".join(cells) + " |"
 
 
 def machine_line(part: Record) -> str:
