@@ -34,6 +34,11 @@ ENOUGH = 400
 Training decides, the pass that takes longest, and no machine alone: both forms took equally long at 165 to 190 on an
 AMD EPYC with 3 frames, beyond 360 with 20, and at 720 on an Intel Xeon (docs/performance.md).
 """
+ENOUGH_ON_GPU = 10_000
+"""The same on a GPU in float32, with kernels of 5x5 or larger: 20 clips of 20 frames, nothing smaller was measured.
+
+There, on an H200, `frequency` took 0.31 of the time of `spatial` (docs/performance.md).
+"""
 
 
 def initialise(key: PRNGKeyArray, channels: int, config: RecurrentConfig) -> tuple[Kernels, ...]:
@@ -60,21 +65,26 @@ def _draw(key: PRNGKeyArray, shape: tuple[int, ...], initial: str) -> Float[Arra
     return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
 
 
-def choose_formulation(backend: str, grid: tuple[int, int], sides: tuple[int, int], images: int | float) -> str:
+def choose_formulation(
+    backend: str, precision: str, grid: tuple[int, int], sides: tuple[int, int], images: int | float
+) -> str:
     """How a layer's convolutions are best computed: `spatial` or `frequency`.
 
     The work of `spatial` grows with the taps and the images. That of `frequency` hardly grows with the taps, but every
     call transforms the kernels, however few the images. So on a CPU it is `frequency` from a product of taps and images
-    on, `ENOUGH`, and never for a single tap.
+    on, `ENOUGH`, and never for a single tap. On a GPU it is where no matrix unit multiplies, from what was measured on.
 
     Args:
         backend: JAX's name of what computes.
+        precision: of the products.
         grid: the layer's grid.
         sides: of its input and its state kernel.
         images: clips times frames; infinity for kernels that are transformed once for many calls.
     """
     side = max(_reach(grid, side) for side in sides)
-    return "frequency" if backend == "cpu" and side > 1 and images * side**2 >= ENOUGH else "spatial"
+    work = images * side**2
+    worth = {"cpu": side > 1 and work >= ENOUGH, "gpu": precision == "float32" and side >= 5 and work >= ENOUGH_ON_GPU}
+    return "frequency" if worth.get(backend) else "spatial"
 
 
 def _reach(grid: tuple[int, int], side: int) -> int:
@@ -94,7 +104,7 @@ def _convolution(
     """The form of a layer's convolutions; with `auto` the one that `choose_formulation` names."""
     sides = kernels.input.shape[0], kernels.state.shape[0]
     if formulation == "auto":
-        formulation = choose_formulation(jax.default_backend(), grid, sides, images)
+        formulation = choose_formulation(jax.default_backend(), precision, grid, sides, images)
     return Frequency(grid, max(sides), precision) if formulation == "frequency" else Spatial(precision)
 
 

@@ -1,5 +1,7 @@
 """Which formulation `auto` takes, and that kernels prepared for it are the same function."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,30 +15,37 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.mark.parametrize(
-    ("backend", "grid", "sides", "images", "chosen"),
+    ("backend", "precision", "grid", "sides", "images", "chosen"),
     [
-        ("cpu", (7, 7), (5, 5), 400, "frequency"),
-        ("cpu", (6, 3), (3, 3), 64, "frequency"),
-        ("cpu", (7, 7), (3, 3), 8, "spatial"),
-        ("cpu", (7, 7), (3, 5), 8, "spatial"),
-        ("cpu", (7, 7), (3, 9), 8, "frequency"),
-        ("cpu", (7, 7), (1, 3), 400, "frequency"),
-        ("cpu", (7, 7), (1, 1), 10**6, "spatial"),
-        ("cpu", (1, 1), (5, 5), 10**6, "spatial"),
-        ("gpu", (7, 7), (5, 5), 400, "spatial"),
-        ("tpu", (7, 7), (9, 9), 10**6, "spatial"),
+        ("cpu", "tfloat32", (7, 7), (5, 5), 400, "frequency"),
+        ("cpu", "float32", (7, 7), (5, 5), 400, "frequency"),
+        ("cpu", "tfloat32", (6, 3), (3, 3), 64, "frequency"),
+        ("cpu", "tfloat32", (7, 7), (3, 3), 8, "spatial"),
+        ("cpu", "tfloat32", (7, 7), (3, 5), 8, "spatial"),
+        ("cpu", "tfloat32", (7, 7), (3, 9), 8, "frequency"),
+        ("cpu", "tfloat32", (7, 7), (1, 3), 400, "frequency"),
+        ("cpu", "tfloat32", (7, 7), (1, 1), 10**6, "spatial"),
+        ("cpu", "tfloat32", (1, 1), (5, 5), 10**6, "spatial"),
+        ("gpu", "tfloat32", (7, 7), (5, 5), 400, "spatial"),
+        ("gpu", "bfloat16", (7, 7), (9, 9), np.inf, "spatial"),
+        ("gpu", "float32", (7, 7), (5, 5), 400, "frequency"),
+        ("gpu", "float32", (7, 7), (5, 5), 399, "spatial"),
+        ("gpu", "float32", (7, 7), (3, 3), np.inf, "spatial"),
+        ("gpu", "float32", (2, 2), (9, 9), np.inf, "spatial"),
+        ("tpu", "float32", (7, 7), (9, 9), 10**6, "spatial"),
     ],
 )
-def test_the_formulation_follows_from_the_backend_the_taps_that_the_grid_uses_and_the_images(
-    backend, grid, sides, images, chosen
+def test_the_formulation_follows_from_the_backend_the_precision_the_taps_that_the_grid_uses_and_the_images(
+    backend, precision, grid, sides, images, chosen
 ):
-    assert recurrent.choose_formulation(backend, grid, sides, images) == chosen
+    assert recurrent.choose_formulation(backend, precision, grid, sides, images) == chosen
 
 
 @pytest.mark.parametrize("grid", [(1, 4), (2, 2), (7, 7)])
 def test_more_images_or_larger_kernels_never_lead_back_from_the_frequencies(grid):
     sides, images = (1, 3, 5, 7, 9), (1, 4, 16, 64, 256, np.inf)
-    chosen = [[recurrent.choose_formulation("cpu", grid, (k, k), n) == "frequency" for n in images] for k in sides]
+    choose = partial(recurrent.choose_formulation, "cpu", "tfloat32", grid)
+    chosen = [[choose((k, k), n) == "frequency" for n in images] for k in sides]
     for table in (np.array(chosen), np.array(chosen).T):
         assert (np.diff(table.astype(int), axis=0) >= 0).all()
     assert all(row[-1] for row in chosen[1:]) and not any(row[0] for row in chosen[:2])

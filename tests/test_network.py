@@ -246,7 +246,8 @@ def test_a_clip_has_the_same_embedding_among_few_clips_and_among_many():
     """Though the recurrence is computed otherwise."""
     network, variables = small_network()
     few, many = 2, 32
-    chosen = [recurrent.choose_formulation("cpu", network.cube[:2], (3, 3), clips * 4) for clips in (few, many)]
+    choose = partial(recurrent.choose_formulation, "cpu", "tfloat32", network.cube[:2], (3, 3))
+    chosen = [choose(clips * 4) for clips in (few, many)]
     assert chosen == ["spatial", "frequency"]
     features = np.random.default_rng(6).standard_normal((many, 4, *network.cube)).astype(np.float32)
     mask = np.arange(4) < np.arange(1, many + 1)[:, None]
