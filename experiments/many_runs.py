@@ -1,6 +1,7 @@
 """What the programs have in common that train several runs for one table or figure of the paper."""
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ from reid_jax import sweeps
 from reid_jax.config import Config
 from reid_jax.products import Provenance
 from reid_jax.results import differences
-from reid_jax.sweeps import SweepError, SweepRun
+from reid_jax.sweeps import Outcome, SweepError, SweepRun
 
 load = cache(data_builders.load)
 
@@ -54,14 +55,25 @@ def train(found: Sequence[SweepRun], root: Path, together: int = 1) -> None:
     """Trains and evaluates the runs that are not finished, each in its own folder below `root`.
 
     Raises:
-        SweepError: some failed, or it was asked to stop.
+        SweepError: some failed.
+        SystemExit: it was asked to stop.
     """
-    outcome = sweeps.run_sweep(found, root, load, together)
+    end(sweeps.run_sweep(found, root, load, together), len(found))
+
+
+def end(outcome: Outcome, count: int) -> None:
+    """What is left to say of `count` runs: nothing where all are finished.
+
+    Raises:
+        SweepError: some failed.
+        SystemExit: they were asked to stop; the whole program is to end, with `command_line.STOPPED`.
+    """
     if outcome.stopped:
-        raise SweepError(f"stopped in {outcome.stopped}, which is saved; the same command goes on")
+        print(f"stopped in {outcome.stopped}, which is saved; the same command goes on")
+        sys.exit(command_line.STOPPED)
     if outcome.failed:
         failures = "; ".join(f"{name}: {error or type(error).__name__}" for name, error in outcome.failed.items())
-        raise SweepError(f"{len(outcome.failed)} of {len(found)} runs failed: {failures}")
+        raise SweepError(f"{len(outcome.failed)} of {count} runs failed: {failures}")
 
 
 def provenance(base: Config, root: Path, description: str, scored: str) -> Provenance:

@@ -25,7 +25,7 @@ import data_builders
 from experiments import command_line, many_runs
 from reid_jax import figures, results, sweeps, trials
 from reid_jax.config import Config, DataConfig
-from reid_jax.sweeps import KERNELS, LAYERS, SEED, SPLIT, Axis, Summary, SweepError
+from reid_jax.sweeps import KERNELS, LAYERS, SEED, SPLIT, Axis, Summary
 
 QUANTITIES = {"rank1": "rank-1 (%)", "map": "mAP (%)"}
 TWO_CAMERAS = ("ilids_vid", "prid2011")
@@ -154,12 +154,7 @@ def main() -> None:
     show_table(points, summaries, f"{title}: mean ± deviation over seeds and splits")
     if path := draw(points, summaries, root, title):
         print(f"{path}.png and .pdf")
-    if outcome.stopped:
-        print(f"stopped in {outcome.stopped}, which is saved; the same command goes on")
-        sys.exit(command_line.STOPPED)
-    if outcome.failed:
-        failures = "; ".join(f"{name}: {error or type(error).__name__}" for name, error in outcome.failed.items())
-        raise SweepError(f"{len(outcome.failed)} of {len(own)} runs failed: {failures}")
+    many_runs.end(outcome, len(own))
 
 
 if __name__ == "__main__":

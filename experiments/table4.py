@@ -4,7 +4,8 @@ As in:
 
     python -m experiments.table4 --workdir runs/mars
 
-All rows pool the same hidden states, those of the run's network, so what differs is the pooling alone. The paper's
+All rows pool the same hidden states, those of the run's network, so what differs is the pooling alone: no row has the
+attended features that `--represent both` puts beside them. The paper's
 max pooling is of a network trained with it: train one with `--pooling max` (or `average`) to compare those. Fisher
 vectors cannot be trained through: a mixture is fitted on the train tracklets' frame-level states. The two Fisher rows
 differ in what a descriptor is (see `reid_jax.fisher`): a frame's state averaged over the grid, or each region's.
@@ -48,7 +49,7 @@ def make(study: Study) -> products.Product:
     product = products.make(
         NAME,
         "Table IV: temporal pooling",
-        f"The same hidden states pooled in several ways; the network was trained with {trained} pooling.",
+        f"The same hidden states pooled in several ways, nothing else; the network was trained with {trained} pooling.",
         study.provenance("euclidean"),
         ("", "values", *comparison.HEADINGS),
         comparison.rows_beside(records, paper),

@@ -1,14 +1,8 @@
 """The metrics of a run, a line a log step, and the same as TensorBoard's curves."""
 
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from reid_jax.workdir import METRICS, write_atomically
 
@@ -21,12 +15,10 @@ class MetricsLog:
         kept = [line for line in self.read(workdir) if line["step"] <= step]
         write_atomically(self._path, b"".join(json.dumps(line).encode() + b"\n" for line in kept))
         self._file = self._path.open("a", buffering=1)
-        # tensorboardX's own SummaryWriter hangs once its thread has met a full disk; this part of it has no thread.
-        folder = workdir / "tensorboard"
-        folder.mkdir(exist_ok=True)
-        self._events = EventsWriter(str(folder / "events"))
-        if step:
-            self._events.write_event(self._event(step + 1, session_log=SessionLog(status=SessionLog.START)))
+        # Here alone, since tensorboardX imports PyTorch where it is installed: programs that only read need not wait.
+        from reid_jax.tensorboard import Curves
+
+        self._curves = Curves(workdir / "tensorboard", step)
 
     @staticmethod
     def read(workdir: Path) -> list[dict[str, int | float]]:
@@ -43,23 +35,17 @@ class MetricsLog:
         """Adds the values of one step; an OSError where they cannot be written."""
         try:
             self._file.write(json.dumps({"step": step, **values}) + "\n")
-            for name, value in values.items():
-                self._events.write_event(self._event(step, summary=summary.scalar(name, value)))
-            self._events.flush()
+            self._curves(step, values)
         except OSError as error:
             raise OSError(
                 f"{self._path} or the tensorboard folder beside it could not be written ({error}); make room, "
                 "then go on with --resume"
             ) from error
 
-    @staticmethod
-    def _event(step: int, **content: Any) -> Event:
-        return Event(step=step, wall_time=time.time(), **content)
-
     def close(self) -> None:
         """Writes what is still held back."""
         self._file.close()
-        self._events.close()
+        self._curves.close()
 
 
 class NoLog:

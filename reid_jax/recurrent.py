@@ -4,8 +4,8 @@ Axes: `Kh Kw` grid, `*N` nothing (one clip) or clips, `D` input channels, `C` hi
 and channels because there they cost the frequency products no copies.
 
 The cell's convolutions have two forms, chosen layer by layer: `reid_jax.spatial` is the readable definition;
-`reid_jax.frequency` computes the same as dense products over spatial frequencies, which on a CPU is faster for large
-kernels and many images.
+`reid_jax.frequency` computes the same as dense products over spatial frequencies, which without matrix units is faster
+for large kernels and many images.
 """
 
 import math
@@ -34,10 +34,10 @@ ENOUGH = 400
 Training decides, the pass that takes longest, and no machine alone: both forms took equally long at 165 to 190 on an
 AMD EPYC with 3 frames, beyond 360 with 20, and at 720 on an Intel Xeon (docs/performance.md).
 """
-ENOUGH_ON_GPU = 10_000
-"""The same on a GPU in float32, with kernels of 5x5 or larger: 20 clips of 20 frames, nothing smaller was measured.
+ENOUGH_ON_GPU = 400
+"""Images from which on a GPU is faster by `frequency` in float32, with kernels of 5x5 or larger.
 
-There, on an H200, `frequency` took 0.31 of the time of `spatial` (docs/performance.md).
+20 clips of 20 frames, in training, is what was measured on an H200 (docs/performance.md): no fewer were.
 """
 
 
@@ -72,7 +72,8 @@ def choose_formulation(
 
     The work of `spatial` grows with the taps and the images. That of `frequency` hardly grows with the taps, but every
     call transforms the kernels, however few the images. So on a CPU it is `frequency` from a product of taps and images
-    on, `ENOUGH`, and never for a single tap. On a GPU it is where no matrix unit multiplies, from what was measured on.
+    on, `ENOUGH`, and never for a single tap; on a GPU where no matrix unit multiplies, with kernels and images as large
+    as were measured.
 
     Args:
         backend: JAX's name of what computes.
@@ -82,9 +83,9 @@ def choose_formulation(
         images: clips times frames; infinity for kernels that are transformed once for many calls.
     """
     side = max(_reach(grid, side) for side in sides)
-    work = images * side**2
-    worth = {"cpu": side > 1 and work >= ENOUGH, "gpu": precision == "float32" and side >= 5 and work >= ENOUGH_ON_GPU}
-    return "frequency" if worth.get(backend) else "spatial"
+    on_cpu = side > 1 and images * side**2 >= ENOUGH
+    on_gpu = precision == "float32" and side >= 5 and images >= ENOUGH_ON_GPU
+    return "frequency" if {"cpu": on_cpu, "gpu": on_gpu}.get(backend, False) else "spatial"
 
 
 def _reach(grid: tuple[int, int], side: int) -> int:

@@ -1,4 +1,4 @@
-"""The same hidden states of a network pooled over time in several ways (Table IV).
+"""The same hidden states of a network, and nothing else, pooled over time in several ways (Table IV).
 
 Axes: `N` clips, `T` frames, `E` embedding; `S` descriptors of `D` values and `F` of a Fisher vector as in `fisher`.
 """
@@ -131,7 +131,7 @@ def _pool(
 ) -> dict[str, Array]:
     features, mask, pooled = networks.clip_features(network, variables, batch), jnp.asarray(batch["mask"]), {}
     for pooling in poolings:
-        other = replace(network, config=change(network.config, {"pooling": pooling}))
+        other = replace(network, config=change(network.config, {"pooling": pooling, "represent": "states"}))
         encoding = networks.encode(other, variables, features, mask)
         pooled[pooling] = encoding.embedding
     for reading, mixture in mixtures.items():

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
         ("gpu", "bfloat16", (7, 7), (9, 9), np.inf, "spatial"),
         ("gpu", "float32", (7, 7), (5, 5), 400, "frequency"),
         ("gpu", "float32", (7, 7), (5, 5), 399, "spatial"),
+        ("gpu", "float32", (7, 7), (9, 9), 124, "spatial"),
         ("gpu", "float32", (7, 7), (3, 3), np.inf, "spatial"),
         ("gpu", "float32", (2, 2), (9, 9), np.inf, "spatial"),
         ("tpu", "float32", (7, 7), (9, 9), 10**6, "spatial"),

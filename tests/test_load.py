@@ -178,12 +178,25 @@ splits = load(DataConfig(dataset=sys.argv[1], data_dir=sys.argv[2], manual_dir=s
 assert splits.train.encoded(0)
 print("heavy:", sorted({"tensorflow", "torch"} & set(sys.modules)))
 """
+PROGRAMS = """
+import sys
+from experiments import embed, evaluate, paper, search, sweep, train
+print("heavy:", sorted({"tensorflow", "torch"} & set(sys.modules)))
+"""
 
 
 @pytest.mark.parametrize("dataset", ["mars", "ilids_vid"])
 def test_neither_tensorflow_nor_torch_is_imported(tmp_path, dataset):
     {"mars": trees.mars_tree, "ilids_vid": trees.ilids_tree}[dataset](tmp_path / "download")
     command = [sys.executable, "-c", NO_TENSORFLOW, dataset, str(tmp_path / "data"), str(tmp_path / "download")]
+    assert_nothing_heavy(command)
+
+
+def test_no_program_imports_them_when_it_starts():
+    assert_nothing_heavy([sys.executable, "-c", PROGRAMS])
+
+
+def assert_nothing_heavy(command):
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     found = [line for line in output.stdout.splitlines() if line.startswith("heavy:")]
     assert found, output.stderr

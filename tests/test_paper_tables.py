@@ -3,6 +3,7 @@
 import itertools
 import json
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,14 +11,15 @@ import pytest
 from tiny_runs import fit, tiny_config, tiny_splits
 
 import data_builders
+from experiments import command_line, finished_run, many_runs, paper, table3, table4, table7, table8
 from experiments import complexity as complexity_program
-from experiments import finished_run, many_runs, paper, table3, table4, table7, table8
 from reid_jax import comparison, complexity, evaluate, products, published, runs, studies, temporal_pooling, workdir
 from reid_jax import network as networks
 from reid_jax.data import FrameReader, pad_clip, stack_clips
 from reid_jax.presets import preset
 from reid_jax.sampling import WHOLE, ClipDraw
 from reid_jax.settings import change
+from reid_jax.sweeps import Outcome
 from reid_jax.tracklets import Splits
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -90,6 +92,25 @@ def test_table_iv(run, monkeypatch):
     assert rows["Fisher vectors, frame"]["dimensions"] == rows["Fisher vectors, region"]["dimensions"] == 2 * 6 * 3
     with pytest.raises(ValueError, match="head=rcn"):
         table4.make(study_of(run, head="rcn"))
+
+
+def test_table_iv_is_of_states_whatever_else_stands_for_a_clip(run, monkeypatch):
+    monkeypatch.setattr(temporal_pooling, "COMPONENTS", 3)
+    study = study_of(run)
+    both = replace(study, network=replace(study.network, config=change(study.config, {"represent": "both"})))
+    for sides, others in zip(*(temporal_pooling.pooled_sides(of).values() for of in (study, both)), strict=True):
+        for one, other in zip(sides, others, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_part_that_is_asked_to_stop_ends_the_whole_with_its_own_status(capsys):
+    parts = {
+        "table3": lambda: many_runs.end(Outcome({}, "seed=0"), 2),
+        "figure5a": lambda: pytest.fail("it went on"),
+    }
+    with pytest.raises(SystemExit) as stopped:
+        paper.make(parts)
+    assert stopped.value.code == command_line.STOPPED and "stopped in seed=0" in capsys.readouterr().out
 
 
 def batch_of(rows, frames):
