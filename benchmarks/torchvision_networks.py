@@ -13,8 +13,8 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def published_form(backbone: str, variables: dict[str, Any]) -> dict[str, np.ndarray]:
     """The variables as published tensors: by their published names, kernels [O I k k], matrices [O I]."""
-    rooms = {"googlenet": googlenet, "vgg16": vgg, "efficientnet": efficientnet_lite}
-    name = rooms[backbone.partition("_")[0]].tensor_name
+    modules = {"googlenet": googlenet, "vgg16": vgg, "efficientnet": efficientnet_lite}
+    name = modules[backbone.partition("_")[0]].tensor_name
     tensors = {}
     for path, leaf in flatten_dict(variables).items():
         value = np.asarray(leaf)

@@ -47,7 +47,7 @@ class IlidsVid(TrackletBuilder):
     """iLIDS-VID: 300 persons, one sequence in each of two cameras of an airport hall."""
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = HOW_TO_GET
-    CREDIT: ClassVar[str] = "http://www.eecs.qmul.ac.uk/~xiatian/downloads_qmul_iLIDS-VID_ReID_dataset.html"
+    HOMEPAGE: ClassVar[str] = "http://www.eecs.qmul.ac.uk/~xiatian/downloads_qmul_iLIDS-VID_ReID_dataset.html"
 
     @classmethod
     def key(cls, manual_dir: Path | None) -> str:

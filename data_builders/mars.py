@@ -52,7 +52,7 @@ class Mars(TrackletBuilder):
     """MARS, the Motion Analysis and Re-identification Set: six cameras, tracklets found by a detector and a tracker."""
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = HOW_TO_GET
-    CREDIT: ClassVar[str] = "https://github.com/liangzheng06/MARS-evaluation"
+    HOMEPAGE: ClassVar[str] = "https://github.com/liangzheng06/MARS-evaluation"
 
     @classmethod
     def key(cls, manual_dir: Path | None) -> str:

@@ -45,7 +45,7 @@ class Prid2011(TrackletBuilder):
     """
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = HOW_TO_GET
-    CREDIT: ClassVar[str] = "https://www.tugraz.at/index.php?id=17766"
+    HOMEPAGE: ClassVar[str] = "https://www.tugraz.at/index.php?id=17766"
 
     @classmethod
     def key(cls, manual_dir: Path | None) -> str:

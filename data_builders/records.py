@@ -62,7 +62,7 @@ class TrackletBuilder(tfds.core.GeneratorBasedBuilder):
     NEEDS_DOWNLOAD: ClassVar[bool] = True
     # TFDS downloads nothing here; its search for checksums needs a package that it forgets to require.
     url_infos: ClassVar[None] = None
-    CREDIT: ClassVar[str] = ""
+    HOMEPAGE: ClassVar[str] = ""
     """The page and paper of the data set."""
 
     @classmethod
@@ -95,7 +95,7 @@ class TrackletBuilder(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(
             builder=self,
             description=inspect.cleandoc(self.__doc__ or ""),
-            homepage=self.CREDIT,
+            homepage=self.HOMEPAGE,
             features=tfds.features.FeaturesDict(features),
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(),

@@ -90,6 +90,12 @@ def refuse(arguments: Sequence[str], reasons: Mapping[str, str]) -> None:
             raise ValueError(f"{flag}: {reasons[flag]}")
 
 
+def check_place(output: Path) -> None:
+    """Raises ValueError where a file or folder cannot be written, before all is computed."""
+    if not output.parent.is_dir():
+        raise ValueError(f"{output.parent} is no folder, in which {output.name} would lie; make it first")
+
+
 def join(arguments: SharedArguments) -> None:
     """Joins the processes that share the run, where the flags name a coordinator; before JAX computes anything.
 

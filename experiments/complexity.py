@@ -56,10 +56,10 @@ def make(config: Config, folder: Path) -> products.Product:
     product = products.make(
         NAME,
         "Section III.E: complexity of ConvGRU and FC-GRU",
-        f"{results.differences(config)}: layers over {config.backbone.backbone}'s cubes of {cube[0]} x {cube[1]} x "
-        f"{cube[2]}, from frames of {config.data.height} x {config.data.width}; T = {config.data.frames} frames take "
-        "so many times as many operations. XLA leaves out products with zero padding. The FC-GRU, which is compiled "
-        f"but never run, has {ratio:.1f} times as many operations by XLA.",
+        f"Preset {results.differences(config)}; layers over {config.backbone.backbone}'s cubes of "
+        f"{cube[0]} x {cube[1]} x {cube[2]}, from frames of {config.data.height} x {config.data.width}; T = "
+        f"{config.data.frames} frames take so many times as many operations. XLA leaves out products with zero "
+        f"padding. The FC-GRU, which is compiled but never run, has {ratio:.1f} times as many operations by XLA.",
         products.Provenance("", "", "", ""),
         HEADINGS,
         [*rows, *_rows("all layers", total)],

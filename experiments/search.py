@@ -19,8 +19,7 @@ import tyro
 from jaxtyping import Float, Int
 
 from experiments import command_line
-from experiments.embed import check_place, embed, take_up
-from reid_jax import clips, folders, retrieval, strips
+from reid_jax import clips, folders, retrieval, strips, studies
 from reid_jax.studies import Study
 from reid_jax.tracklets import Tracklets
 from reid_jax.workdir import WorkDirError, write_atomically
@@ -46,11 +45,11 @@ def main(
         top: how many of the gallery are listed for each probe.
         pictured: how many probes are in the picture (0: no picture).
     """
-    check_place(output)
+    command_line.check_place(output)
     if top < 1 or pictured < 0:
         raise ValueError(f"top is {top} and pictured {pictured}: one or more, and 0 or more")
     wanted, known = folders.read_folders(probes), folders.read_folders(gallery)
-    study = take_up(workdir, folders.joined(wanted, known))
+    study = studies.of_tracklets(workdir, folders.joined(wanted, known))
     distances = compare(study, len(wanted))
     if probes.resolve() == gallery.resolve():
         np.fill_diagonal(distances, np.inf)
@@ -69,7 +68,7 @@ def compare(study: Study, probes: int) -> Float[np.ndarray, "Q G"]:
     Raises:
         reid_jax.workdir.WorkDirError: it compares by Eq. 8's similarity what that was not trained on.
     """
-    both, similarity = embed(study)
+    both, similarity = studies.compared_embeddings(study)
     distance = study.config.evaluate.distance
     if distance == "similarity" and not similarity:
         raise WorkDirError(

@@ -72,8 +72,12 @@ def main(runs: Path = Path("runs"), output: Path = Path("docs/results.md")) -> N
 def paper_parts(made: Sequence[tuple[Path, Product]], folder: Path, pictures: Path) -> list[str]:
     """The part of the paper's tables and figures, in its order; pictures that may be shown are copied to `pictures`."""
     known = [(path, product) for path, product in made if product.name in ORDER]
-    parts, title = ["## The paper's tables and figures\n"] if known else [], None
+    parts, title, shown = ["## The paper's tables and figures\n"] if known else [], None, []
     for path, product in sorted(known, key=lambda pair: (ORDER.index(pair[1].name), pair[0])):
+        # Section III.E is of no run, and every work directory has the same.
+        if not product.provenance.dataset and product.rows in shown:
+            continue
+        shown.append(product.rows)
         parts += [f"### {product.title}\n"] if product.title != title else []
         title = product.title
         parts.append(paper_part(path, product, folder, pictures))

@@ -28,7 +28,7 @@ from reid_jax.sampling import WHOLE, ClipDraw
 from reid_jax.tracklets import Tracklets
 
 CONDITIONS = (WHOLE, replace(WHOLE, mirror=True))
-CLIPS_A_BATCH = 256
+FRAMES_A_BATCH = 256
 """Frames that go through the backbone together."""
 
 ReaderOf = Callable[[Tracklets], ClipReader]
@@ -98,7 +98,7 @@ def compute(network: Network, variables: Parameters, tracklets: Tracklets, path:
         with tqdm(total=shape[0] * len(CONDITIONS), desc="backbone features", unit="frame", unit_scale=True) as bar:
             for number, condition in enumerate(CONDITIONS):
                 for batch in evaluation_batches(
-                    tracklets, data.height, data.width, 0, CLIPS_A_BATCH, condition, "whole"
+                    tracklets, data.height, data.width, 0, FRAMES_A_BATCH, condition, "whole"
                 ):
                     clips = {"frames": batch["frames"], "mask": batch["mask"]}
                     cubes = np.asarray(_features(network, variables, clips))

@@ -12,7 +12,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reid_jax.pictures import COLOURS
+from reid_jax.pictures import COLOURS, MARKERS
 from reid_jax.workdir import write_atomically
 
 RESOLUTION = 200
@@ -98,7 +98,7 @@ def save_lines(
     room = max(0.7, 0.095 * max(map(len, values[1])))
     figure = Figure(figsize=(max(4.5, room * len(values[1]) + 1.0), 3.4), layout="constrained")
     axes, positions = figure.add_subplot(), np.arange(len(values[1]))
-    styles = zip(means.items(), COLOURS, "os^Dv*", strict=False)
+    styles = zip(means.items(), COLOURS, MARKERS, strict=False)
     for number, ((quantity, mean), colour, marker) in enumerate(styles):
         # Apart by a little, or the error bars of one quantity hide those of the other.
         shifted = positions + 0.06 * (number - (len(means) - 1) / 2)
@@ -144,7 +144,7 @@ def save_panels(
     """
     figure = Figure(figsize=(max(3.4 * len(panels), 4.5), 3.3), layout="constrained")
     labels = list(dict.fromkeys(line.label for lines in panels.values() for line in lines))
-    styles = {label: (COLOURS[i % len(COLOURS)], "os^Dv*"[i % 6]) for i, label in enumerate(labels)}
+    styles = {label: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, label in enumerate(labels)}
     for axes, (quantity, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for line in (line for line in lines if len(line.x)):
             colour, marker = styles[line.label]

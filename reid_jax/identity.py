@@ -47,7 +47,7 @@ def logits(parameters: Parameters, embeddings: Float[Array, "N E"], classifier: 
     return parameters["scale"] * unit(embeddings) @ unit(parameters["directions"]).T
 
 
-def lowered(
+def with_margin(
     logits: Float[Array, "N P"], person: Int[Array, "N"], scale: Float[Array, ""], margin: Number
 ) -> Float[Array, "N P"]:
     """Scaled cosines of which the own person's is lowered by a margin (CosFace, Wang et al. 2018)."""

@@ -34,7 +34,7 @@ def cross_pair_loss(logits: Float[Array, "N N"], person: Int[Array, "N"], hardne
     return 0.5 * (mean(similar) + mean(dissimilar))
 
 
-def told_right(logits: Float[Array, "N N"], person: Int[Array, "N"]) -> Float[Array, ""]:
+def pair_accuracy(logits: Float[Array, "N N"], person: Int[Array, "N"]) -> Float[Array, ""]:
     """The share of these pairs whose logit has the right sign, of the similar and of the dissimilar ones, averaged.
 
     A network that takes all for similar has one half, however few of them are.

@@ -52,7 +52,8 @@ def _pair_term(
     first, second = compared[:, 0], compared[:, 1]
     if config.pairs == "cross":
         logits, person = _all_pairs(similarity, compared, batch["person"])
-        return losses.cross_pair_loss(logits, person, config.hardness), {"accuracy": losses.told_right(logits, person)}
+        loss = losses.cross_pair_loss(logits, person, config.hardness)
+        return loss, {"accuracy": losses.pair_accuracy(logits, person)}
     if config.pairs == "drawn":
         logits = jax.vmap(partial(model.similarity_logit, similarity))(first, second)
         return losses.pair_loss(logits, batch["same"]), {"accuracy": jnp.mean((logits > 0) == batch["same"])}
@@ -98,7 +99,7 @@ def _losses_beside(
     persons, terms = person.reshape(-1), {}
     if scores is not None:
         if config.classifier == "cosine":
-            scores = identity.lowered(scores, persons, head["identity"]["scale"], config.identity_margin)
+            scores = identity.with_margin(scores, persons, head["identity"]["scale"], config.identity_margin)
         terms["identity_loss"] = config.identity, losses.identity_loss(scores, persons, config.smoothing)
     if is_on(config.triplet):
         clips = compared.reshape(persons.size, -1)

@@ -37,7 +37,10 @@ def learning_rate(config: Config) -> optax.Schedule:
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """Element-wise clipping, then RMSProp (section V.B); the backbone at its own rate, frozen parts not at all."""
+    """Element-wise clipping, weight decay, then RMSProp (section V.B) or Adam.
+
+    The backbone has a rate of its own, frozen parts none.
+    """
     scaling = {
         "rmsprop": partial(optax.scale_by_rms, decay=0.9, eps=1e-8, bias_correction=True),
         "adam": optax.scale_by_adam,

@@ -21,6 +21,7 @@ from reid_jax.workdir import write_atomically
 
 # Okabe and Ito's colours, told apart by colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = "os^Dv*"
 RANKS, PAPER_RANKS = 20, (1, 5, 10, 20)
 CLIPS, LONGEST, SHOWN = 6, 16, 8
 """Clips in a picture, the frames of a clip that the network sees, and how many of them are shown."""
@@ -40,7 +41,7 @@ def cmc_figure(
     """
     figure = Figure(figsize=(6, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for name, colour, marker, line in zip(order, COLOURS, "os^Dv*", ("-", "--", "-.", ":", "-", "--"), strict=False):
+    for name, colour, marker, line in zip(order, COLOURS, MARKERS, ("-", "--", "-.", ":", "-", "--"), strict=False):
         if name in curves:
             ranks = np.arange(1, min(RANKS, len(curves[name])) + 1)
             values, label = 100 * curves[name][: len(ranks)], f"{name} ({100 * curves[name][0]:.1f})"
@@ -92,6 +93,11 @@ def choose_clips(tracklets: Tracklets, most: int = CLIPS) -> list[int]:
     return sorted(longest[np.sort(first)[:most]].tolist())
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """`most` places at most of `count`, evenly spread from the first to the last."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
+
+
 def show_clip(
     axes: Sequence,
     frames: UInt8[np.ndarray, "T H W 3"],
@@ -101,10 +107,9 @@ def show_clip(
     shift: float,
 ) -> None:
     """A row of frames drawn evenly from the clip, each over its temporal weight."""
-    chosen = np.linspace(0, len(frames) - 1, min(len(axes), len(frames))).round().astype(int)
     for axis in axes:
         axis.set_axis_off()
-    for axis, t in zip(axes, chosen, strict=False):
+    for axis, t in zip(axes, evenly(len(frames), len(axes)), strict=False):
         picture = overlay(frames[t], maps[t], shift)
         axis.imshow(picture)
         height, width = picture.shape[:2]

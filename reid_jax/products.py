@@ -5,7 +5,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -136,19 +136,13 @@ def read(path: Path) -> Product:
 def collect(folder: Path) -> tuple[list[tuple[Path, Product]], list[str]]:
     """Every product below a folder, sorted by place, and what is wrong with the others."""
     found, problems = [], []
-    for path in _paths(folder):
+    paths = (path for place in workdirs.folders_below(folder) for path in sorted((place / FOLDER).glob("*.json")))
+    for path in paths:
         try:
             found.append((path, read(path)))
         except workdirs.WorkDirError as error:
             problems.append(str(error))
     return found, problems
-
-
-def _paths(folder: Path) -> Iterator[Path]:
-    yield from sorted((folder / FOLDER).glob("*.json"))
-    # A run's own folders hold thousands of files and no run.
-    for path in sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in workdirs.OWN):
-        yield from _paths(path)
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def _scored_by(values: Mapping[str, Any]) -> tuple[Any, ...]:
 def collect(folder: Path) -> tuple[list[Finished], list[str]]:
     """Every evaluation of every finished run below a folder, sorted by place, and what is wrong with the others."""
     found, problems = [], []
-    for workdir in _workdirs(folder):
+    for workdir in (place for place in workdirs.folders_below(folder) if (place / workdirs.CONFIG).exists()):
         try:
             config = workdirs.read_config(workdir)
             for values in _evaluations(workdir, config):
@@ -150,15 +150,6 @@ def _cut_short(workdir: Path, config: Config, values: Mapping[str, Any]) -> str:
         f"{scored}: scored after {values['trained']} of {config.train.steps} steps; train the run to its end and "
         "evaluate it so again"
     )
-
-
-def _workdirs(folder: Path) -> Iterator[Path]:
-    if (folder / workdirs.CONFIG).exists():
-        yield folder
-    # A run's own folders hold thousands of files and no run.
-    inside = [path for path in folder.iterdir() if path.is_dir() and path.name not in workdirs.OWN]
-    for path in sorted(inside):
-        yield from _workdirs(path)
 
 
 def without_split(description: str) -> str:

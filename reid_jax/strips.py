@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 
 from reid_jax.clips import Clip
 from reid_jax.figures import SHADES, save
-from reid_jax.pictures import COLOURS, overlay
+from reid_jax.pictures import COLOURS, evenly, overlay
 
 HEIGHT, GAP = 192, 5
 """Of a frame in a figure, and the white columns between two, in pixels."""
@@ -32,11 +32,6 @@ Picture = Float[np.ndarray, "H W 3"]
 def plain(clip: Clip, t: int) -> Picture:
     """A frame."""
     return clip.frames[t].astype(np.float32) / 255
-
-
-def evenly(count: int, most: int) -> list[int]:
-    """`most` places at most of `count`, evenly spread from the first to the last."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
 
 
 def strip(pictures: Sequence[Picture], width: int) -> Float[np.ndarray, "H2 W2 3"]:

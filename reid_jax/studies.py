@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from reid_jax import evaluate, origin, results, runs
+from reid_jax import evaluate, origin, results, runs, whitening
 from reid_jax import network as networks
 from reid_jax.config import Config
 from reid_jax.features import ReaderOf
@@ -118,6 +118,26 @@ def take_up(config: Config, workdir: Path, splits: Splits) -> Study:
     if config.data.dataset == network.config.data.dataset:
         origin.check(workdir, splits)
     return Study(workdir, step, Network(config, network.backbone, network.cube, network.persons), variables, splits)
+
+
+def of_tracklets(workdir: Path, tracklets: Tracklets) -> Study:
+    """A run's checkpoint that its evaluation scores, on tracklets of one's own."""
+    step = runs.chosen_step(workdir)
+    return Study(workdir, step, *runs.load_run(workdir, step), Splits(tracklets, tracklets, "own tracklets"))
+
+
+def compared_embeddings(study: Study) -> tuple[Float[np.ndarray, "N E"], Parameters]:
+    """Embeddings of one's own tracklets as the run's evaluation compares them, and v and c of Eq. 8 where they fit.
+
+    Averaged over the run's test-time conditions, behind its neck, whitened where it has that (v and c then do not fit).
+    """
+    config, variables = study.config, study.variables
+    whitens = whitening.kept_by(config, study.workdir, study.step)
+    function = evaluate.embedding_of(study.network, variables)
+    embeddings = evaluate.embed_conditions(function, study.splits.test, config, "whole", None)
+    if whitens is not None:
+        return (embeddings @ whitens).astype(np.float32), {}
+    return embeddings, variables["head"]["similarity"] if networks.fits_similarity(config) else {}
 
 
 def check_attention(study: Study, what: str) -> None:

@@ -84,7 +84,7 @@ def state_of(network: Network, variables: Parameters) -> TrainState:
 def train_step(
     network: Network, state: TrainState, batch: Batch, key: PRNGKeyArray, mesh: Mesh | None = None
 ) -> tuple[TrainState, Metrics]:
-    """One RMSProp step; its randomness follows from the run's key and the step alone.
+    """One step of the optimiser; its randomness follows from the run's key and the step alone.
 
     On a mesh the state and the key are replicated, the batch is split by its pairs (see `devices`).
     """

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,24 @@ def _holds_run(workdir: Path) -> bool:
     except ValueError:
         return True
     return isinstance(values, dict) and "preset" in values
+
+
+def folders_below(folder: Path) -> Iterator[Path]:
+    """A folder and all below it but those that a run makes in its own, which hold thousands of files and no run.
+
+    Each is there once, however many links lead to it.
+    """
+    seen = set()
+
+    def walk(place: Path) -> Iterator[Path]:
+        if (real := place.resolve()) not in seen:
+            seen.add(real)
+            yield place
+            inside = [path for path in place.iterdir() if path.is_dir() and path.name not in OWN]
+            for path in sorted(inside, key=lambda path: (path.is_symlink(), path)):
+                yield from walk(path)
+
+    return walk(folder)
 
 
 def open_workdir(workdir: Path, config: Config, resume: bool, overwrite: bool) -> None:

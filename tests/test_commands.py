@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import tyro
@@ -18,7 +19,7 @@ from reid_jax.sweeps import generate
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MAKE = re.compile(r"^ {4}(make [a-z].*)$", re.MULTILINE)
-MODULE = re.compile(r"python -m (experiments(?:\.\w+)+)([^\n`]*)")
+MODULE = re.compile(r"python -m ((?:experiments\.|benchmarks|reid_jax\.)[\w.]*)([^\n`]*)")
 OF_SETTINGS = {"train", "evaluate", "prepare", "attention", "table4", "table7", "figure6", "figure7", "figure8"}
 OF_SETTINGS |= {"figure9", "figure10", "complexity"}
 OF_RUNS = {"table3", "figure5a"}
@@ -31,7 +32,7 @@ def shown(pattern):
 
 def check(module, arguments):
     """Raises where the program would not take these arguments."""
-    program = importlib.import_module(module)
+    program = importlib.import_module("benchmarks.__main__" if module == "benchmarks" else module)
     name = module.rpartition(".")[2]
     if name in OF_SETTINGS:
         command_line.parse("", arguments, kind=command_line.TrainArguments)
@@ -40,6 +41,8 @@ def check(module, arguments):
     elif name == "sweep":
         chosen, base = sweep.parse(arguments)
         assert generate(base, sweep.axes(chosen, base))
+    elif name == "weights":
+        tyro.cli(Annotated[program.Arguments, tyro.conf.OmitArgPrefixes], args=arguments)
     else:
         tyro.cli(functools.wraps(program.main)(lambda *_, **__: None), args=arguments)
 
@@ -66,7 +69,7 @@ def test_commands_that_would_fail_are_told(flags):
 @pytest.mark.parametrize(("page", "command"), shown(MAKE))
 def test_make_starts_programs_with_arguments_that_they_take(page, command):
     alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-    for part in re.split(r" {2,}(?=make )| && ", command.partition("#")[0]):
+    for part in command.partition("#")[0].split(" && "):
         words = split(part)
         if words[0] != "make":
             continue

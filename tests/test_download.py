@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from reid_jax.backbones import download as room
+from reid_jax.backbones import download as downloads
 from reid_jax.backbones.download import download
 
 CONTENT = random.Random(0).randbytes(1_000_000)
@@ -210,7 +210,7 @@ def test_endless_cuts_end(site, target):
 
 
 def test_a_silent_server_times_out(site, target, monkeypatch):
-    monkeypatch.setattr(room, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(downloads, "_TIMEOUT", 0.2)
     site.cuts, site.hang = [1000, 0], 1
     _fails_to_connect(site.url, target, "1000 bytes are kept")
 

@@ -51,9 +51,9 @@ def test_pairs_told_right_count_both_classes_alike():
                 same = bool(person[a] == person[b])
                 right[same].append((logits[a, b] > 0) == same)
     expected = (np.mean(right[True]) + np.mean(right[False])) / 2
-    found = losses.told_right(jnp.asarray(logits, jnp.float32), jnp.asarray(person))
+    found = losses.pair_accuracy(jnp.asarray(logits, jnp.float32), jnp.asarray(person))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    np.testing.assert_allclose(losses.told_right(jnp.ones((7, 7)), jnp.asarray(person)), 0.5)
+    np.testing.assert_allclose(losses.pair_accuracy(jnp.ones((7, 7)), jnp.asarray(person)), 0.5)
 
 
 def test_no_gradient_flows_through_the_weights_of_hard_pairs():

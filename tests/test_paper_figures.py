@@ -14,6 +14,7 @@ from experiments import figure5a, figure5b, figure6, figure7, figure8, figure9, 
 from reid_jax import clips, failures, focus, held_out, lengths, network, runs, strips, studies, workdir
 from reid_jax.data import FrameReader, pad_clip, stack_clips
 from reid_jax.metrics_log import MetricsLog
+from reid_jax.pictures import evenly
 from reid_jax.presets import preset
 from reid_jax.sampling import WHOLE, ClipDraw
 from reid_jax.settings import change
@@ -200,7 +201,7 @@ def test_strips_have_all_their_frames_side_by_side():
     row = strips.strip(pictures, 96)
     assert row.shape == (strips.HEIGHT, 3 * 96 + 2 * strips.GAP, 3)
     np.testing.assert_allclose(row[50, [10, 96 + 10 + strips.GAP, -10], 0], [0.1, 0.5, 0.9], atol=1e-6)
-    assert strips.evenly(5, 8) == [0, 1, 2, 3, 4] and strips.evenly(11, 3) == [0, 5, 10]
+    assert evenly(5, 8) == [0, 1, 2, 3, 4] and evenly(11, 3) == [0, 5, 10]
 
 
 def test_figure_5b_shows_what_was_logged(study):

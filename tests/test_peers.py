@@ -103,7 +103,7 @@ def test_logits_are_products_or_scaled_cosines():
 def test_a_margin_lowers_the_own_persons_cosine_alone():
     cosines = np.random.default_rng(4).uniform(-1, 1, (5, 3))
     person = np.array([2, 0, 1, 1, 2])
-    ours = identity.lowered(jnp.asarray(8 * cosines, jnp.float32), jnp.asarray(person), jnp.float32(8.0), 0.25)
+    ours = identity.with_margin(jnp.asarray(8 * cosines, jnp.float32), jnp.asarray(person), jnp.float32(8.0), 0.25)
     for row, own in enumerate(person):
         expected = [8 * (cosines[row, p] - (0.25 if p == own else 0.0)) for p in range(3)]
         np.testing.assert_allclose(ours[row], expected, rtol=1e-5, atol=1e-6)

@@ -209,3 +209,16 @@ def test_every_group_keeps_its_names_apart():
     assert replace(CONFIG, seed=1) != CONFIG
     names = [name for group in _groups(CONFIG) for name in group]
     assert len(names) == len(set(names))
+
+
+def test_folders_are_found_once_whatever_links_lead_to_them(tmp_path):
+    (tmp_path / "sweep" / "seed=0" / "checkpoints" / "8").mkdir(parents=True)
+    (tmp_path / "sweep" / "seed=0" / "up").symlink_to("..")
+    (tmp_path / "latest").symlink_to("sweep/seed=0")
+    (tmp_path / "elsewhere").mkdir()
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    (runs / "linked").symlink_to("../elsewhere")
+    found = [path.relative_to(tmp_path).as_posix() for path in workdirs.folders_below(tmp_path)]
+    assert found == [".", "elsewhere", "runs", "sweep", "sweep/seed=0"]
+    assert list(workdirs.folders_below(runs)) == [runs, runs / "linked"]

@@ -16,16 +16,16 @@ from reid_jax.backbones.efficientnet_lite import DEPTH as DEPTH
 from reid_jax.backbones.weights_files import cached_file, read_tensors
 from reid_jax.config import BackboneConfig
 
-_ROOMS = {"rcn": rcn, "small_cnn": rcn, "patch_cnn": rcn}
+_MODULES = {"rcn": rcn, "small_cnn": rcn, "patch_cnn": rcn}
 _FROM_FILES = {"googlenet": googlenet, "googlenet_bvlc": googlenet, "vgg16": vgg, "vgg16_bvlc": vgg}
-_ROOMS |= _FROM_FILES
-_ROOMS |= {f"efficientnet_lite{scale}": efficientnet_lite for scale in range(3)}
+_MODULES |= _FROM_FILES
+_MODULES |= {f"efficientnet_lite{scale}": efficientnet_lite for scale in range(3)}
 
 
 def build(config: BackboneConfig) -> nn.Module:
     """The module of `config.backbone` up to `config.endpoint`; an unknown endpoint is a ValueError that lists them."""
     options = {"stochastic_depth": config.stochastic_depth} if config.stochastic_depth else {}
-    return _ROOMS[config.backbone].build(config.backbone, config.endpoint, **options)
+    return _MODULES[config.backbone].build(config.backbone, config.endpoint, **options)
 
 
 def pretrained_variables(config: BackboneConfig, variables: dict[str, Any]) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def pretrained_variables(config: BackboneConfig, variables: dict[str, Any]) -> d
     if backbone in _FROM_FILES:
         path = cached_file(backbone)
         return _FROM_FILES[backbone].filled(backbone, variables, read_tensors(path), path)
-    return _ROOMS[backbone].pretrained_variables(backbone, variables)
+    return _MODULES[backbone].pretrained_variables(backbone, variables)
 
 
 def check(backbone: str, tensors: dict[str, np.ndarray], path: Path) -> dict[str, Any]:
@@ -47,8 +47,8 @@ def check(backbone: str, tensors: dict[str, np.ndarray], path: Path) -> dict[str
     For the backbones whose weights come in files. Raises ValueError naming the file and the tensor when one is missing,
     of another shape, not finite, or left over.
     """
-    room = _FROM_FILES[backbone]
-    return room.filled(backbone, room.whole(backbone), tensors, path)
+    module = _FROM_FILES[backbone]
+    return module.filled(backbone, module.whole(backbone), tensors, path)
 
 
 def shift(config: BackboneConfig) -> float:
@@ -56,9 +56,9 @@ def shift(config: BackboneConfig) -> float:
 
     A convolution or pool of stride 2 is centred beside its output where its padding is not alike on both sides.
     """
-    return _ROOMS[config.backbone].shift(config.backbone, config.endpoint)
+    return _MODULES[config.backbone].shift(config.backbone, config.endpoint)
 
 
 def last_stages(config: BackboneConfig) -> tuple[str, ...]:
     """Names in the module's `params` of the stages that are trained with `fine_tune="last"`: the last two."""
-    return _ROOMS[config.backbone].last_stages(config.backbone, config.endpoint)
+    return _MODULES[config.backbone].last_stages(config.backbone, config.endpoint)
