@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_recurrent import FORMULATIONS, random_stack, run, scan, settings
 
 from reid_jax import recurrent
 from reid_jax.frequency import Frequency
-from tests.test_recurrent import FORMULATIONS, random_stack, run, scan, settings
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.ndimage import correlate
+from test_model import random_parameters
 
 from reid_jax import frequency, model
 from reid_jax.config import AttentionConfig, Config, RecurrentConfig
-from tests.test_model import random_parameters
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from test_googlenet import close, outputs_and_gradients, part_up_to, random_pixels, random_variables
 
 from benchmarks.torchvision_networks import published_form
 from reid_jax.backbones import googlenet
 from reid_jax.config import BackboneConfig
-from tests.test_googlenet import close, outputs_and_gradients, part_up_to, random_pixels, random_variables
 
 
 @pytest.fixture(scope="module")

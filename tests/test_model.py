@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_recurrent import equation_5, pool_by_hand, sigmoid
 
 from reid_jax import attention, model, recurrent
 from reid_jax.config import AttentionConfig, Config, RecurrentConfig
 from reid_jax.layers import products_of
-from tests.test_recurrent import equation_5, pool_by_hand, sigmoid
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

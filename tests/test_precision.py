@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_model import random_parameters
+from tiny_runs import tiny_config
 
 from reid_jax import model
 from reid_jax import network as networks
 from reid_jax.config import BackboneConfig, Config, RecurrentConfig
 from reid_jax.precision import in_its_precision
-from tests.test_model import random_parameters
-from tests.tiny_runs import tiny_config
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from test_protocols import make_table
 
 from reid_jax.protocols import PROTOCOLS
 from reid_jax.reranking import AVERAGED, NEIGHBOURS, ORIGINAL, reranked_blocks
 from reid_jax.retrieval import distance_matrix, rank, score
-from tests.test_protocols import make_table
 
 
 def clustered(rng, persons, each, spread):

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
+from test_protocols import make_table, read_mars_table
 
 from reid_jax.distances import COLUMNS
 from reid_jax.protocols import PROTOCOLS, matches
@@ -20,7 +21,6 @@ from reid_jax.retrieval import (
     score,
 )
 from reid_jax.tracklets import JUNK, TrackletTable
-from tests.test_protocols import make_table, read_mars_table
 
 
 def random_task(rng, size, protocol):

@@ -7,12 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from benchmarks.torchvision_networks import published_form, torchvision_network
-from reid_jax import backbones
-from reid_jax.backbones import pretrained, vgg
-from reid_jax.config import BackboneConfig
-from tests.test_googlenet import (
+from test_googlenet import (
     close,
     normalised,
     outputs_and_gradients,
@@ -21,7 +16,12 @@ from tests.test_googlenet import (
     random_variables,
     torch_with_networks,
 )
-from tests.test_googlenet_bvlc import compare_caffe_form
+from test_googlenet_bvlc import compare_caffe_form
+
+from benchmarks.torchvision_networks import published_form, torchvision_network
+from reid_jax import backbones
+from reid_jax.backbones import pretrained, vgg
+from reid_jax.config import BackboneConfig
 
 FORMS = ("vgg16", "vgg16_bvlc")
 
