@@ -39,7 +39,7 @@ paper: $(VENV)/.run  ## the paper's tables and figures of the finished run in WO
 
 paper-small: $(VENV)/.run  ## all of the paper's tables and figures on walkers, at a size for two cores
 	$(RUN) -m experiments.paper --workdir "$(WORKDIR)" --small $(ARGS)
-	$(RUN) -m experiments.tables --runs "$(dir $(WORKDIR))"
+	$(RUN) -m experiments.tables --runs "$$(dirname "$(WORKDIR)")"
 
 tables: $(VENV)/.run  ## collect all finished runs, tables and figures in docs/results.md
 	$(RUN) -m experiments.tables $(ARGS)

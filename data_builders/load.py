@@ -79,12 +79,16 @@ def find(data: DataConfig) -> tuple[TrackletBuilder, Path | None]:
     The folder is named by a digest of the download's tables, so another download never gets the older one's data.
     Without a download, the only prepared set is taken; `ValueError` where there are several.
     """
-    builder = BUILDERS[data.dataset]
+    builder, place = BUILDERS[data.dataset], Path(data.data_dir).expanduser()
+    if place.exists() and not place.is_dir():
+        raise ValueError(f"data_dir {place} is a file; name a folder for what is prepared")
+    if data.manual_dir is not None and not builder.NEEDS_DOWNLOAD:
+        raise ValueError(f"{data.dataset} has no download, but manual_dir is {data.manual_dir}: choose its --dataset")
     manual_dir = find_manual(data) if builder.NEEDS_DOWNLOAD else None
     known = manual_dir is not None or not builder.NEEDS_DOWNLOAD
     key = builder.key(manual_dir) if known else only_prepared(builder, data)
     config = tfds.core.BuilderConfig(name=key, version=builder.VERSION)
-    return builder(data_dir=data.data_dir, config=config), manual_dir
+    return builder(data_dir=place, config=config), manual_dir
 
 
 def find_manual(data: DataConfig) -> Path | None:
@@ -174,7 +178,7 @@ def print_prepared(builder: TrackletBuilder) -> None:
     print_counts(metadata["description"], tables, metadata["published"])
     for variant, origin in metadata["origin"].items():
         count, named = len(metadata["trials"][variant]), variant.replace("_", " ")
-        words = "from the published file" if origin == "published" else "drawn by seeds: no published file was found"
+        words = "from the published file" if origin == "published" else "drawn by seeds, for want of a published file"
         print(f"{count} splits ({named}), {words}")
 
 

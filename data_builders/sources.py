@@ -1,9 +1,11 @@
 """Reading files by name out of an extracted folder, a zip or a tar archive, and the check that an image is whole."""
 
+import lzma
 import os
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,6 +16,10 @@ JPEG_START = b"\xff\xd8"
 JPEG_END = b"\xff\xd9"
 # A few encoders leave padding after the end marker.
 TAIL = 64
+
+
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
+"""What reading an archive raises that is cut or has other bytes than it should."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Source:
                 f"{self.path}: {name} is named in the tables but is not there; "
                 "extract or download this file again (it is incomplete)"
             ) from error
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        except DAMAGED as error:
             raise ValueError(f"{self.path}: {name} is damaged ({error}); download this file again") from error
 
 
@@ -49,7 +55,7 @@ def open_source(path: Path) -> Source:
         return Source(path, None, (), lambda name: (path / name).read_bytes())
     try:
         return zip_source(path) if zipfile.is_zipfile(path) else tar_source(path)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path} is no whole zip or tar archive ({error}); download it again") from error
 
 

@@ -20,6 +20,7 @@ from data_builders.pedestrians.population import plan
 from data_builders.pedestrians.tracklet import Shot, render
 from data_builders.records import Contents, TrackletBuilder
 from data_builders.tables import digest
+from reid_jax import workers
 from reid_jax.tracklets import TrackletTable
 
 
@@ -52,7 +53,7 @@ def render_all(shots: list[Shot], processes: int) -> Iterator[dict[str, Any]]:
         return
     # Forking a process that runs JAX's threads may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, cv2.setNumThreads, (1,)) as pool:
+    with ProcessPoolExecutor(processes, context, _begin) as pool:
         try:
             yield from pool.map(render, shots, chunksize=8)
         except BrokenProcessPool as error:
@@ -62,6 +63,12 @@ def render_all(shots: list[Shot], processes: int) -> Iterator[dict[str, Any]]:
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """What a process that draws begins with: one thread, and no life beyond the main process's."""
+    cv2.setNumThreads(1)
+    workers.end_with_parent()
 
 
 class Walkers(TrackletBuilder):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 import jax
 import tyro
@@ -90,10 +90,14 @@ def refuse(arguments: Sequence[str], reasons: Mapping[str, str]) -> None:
             raise ValueError(f"{flag}: {reasons[flag]}")
 
 
-def check_place(output: Path) -> None:
+def check_place(output: Path, kind: Literal["file", "folder"]) -> None:
     """Raises ValueError where a file or folder cannot be written, before all is computed."""
     if not output.parent.is_dir():
         raise ValueError(f"{output.parent} is no folder, in which {output.name} would lie; make it first")
+    if output.exists() and output.is_dir() != (kind == "folder"):
+        raise ValueError(f"{output} is there and is no {kind}; name another --output")
+    if not os.access(output if output.exists() and kind == "folder" else output.parent, os.W_OK):
+        raise ValueError(f"{output} cannot be written: see to its folder's permissions or name another --output")
 
 
 def join(arguments: SharedArguments) -> None:

@@ -30,7 +30,7 @@ def main(workdir: Path, tracklets: Path, output: Path = Path("embeddings.npz")) 
         tracklets: folder with a folder of images for each tracklet.
         output: the file to write.
     """
-    command_line.check_place(output)
+    command_line.check_place(output, "file")
     found = read_folders(tracklets)
     study = studies.of_tracklets(workdir, found)
     embeddings, similarity = studies.compared_embeddings(study)

@@ -40,6 +40,8 @@ def parse(
         ValueError: a flag does not go with several runs, or sets what varies over them.
     """
     chosen, shared = parser.parse_known_args(arguments)
+    if chosen.together < 1:
+        raise ValueError(f"--together is {chosen.together}: at least one")
     if {"--help", "-h"} & set(shared):
         print(parser.format_help())
     single = (

@@ -45,7 +45,7 @@ def main(
         top: how many of the gallery are listed for each probe.
         pictured: how many probes are in the picture (0: no picture).
     """
-    command_line.check_place(output)
+    command_line.check_place(output, "folder")
     if top < 1 or pictured < 0:
         raise ValueError(f"top is {top} and pictured {pictured}: one or more, and 0 or more")
     wanted, known = folders.read_folders(probes), folders.read_folders(gallery)
@@ -53,6 +53,8 @@ def main(
     distances = compare(study, len(wanted))
     if probes.resolve() == gallery.resolve():
         np.fill_diagonal(distances, np.inf)
+    if not np.isfinite(distances).any():
+        raise ValueError(f"{gallery} holds no tracklet but the probe itself: name a gallery with others")
     order = np.argsort(distances, axis=1, kind="stable")[:, : min(top, int(np.isfinite(distances[0]).sum()))]
     output.mkdir(exist_ok=True)
     write_ranking(output / "ranking.csv", wanted, known, order, distances)

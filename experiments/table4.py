@@ -12,7 +12,7 @@ differ in what a descriptor is (see `reid_jax.fisher`): a frame's state averaged
 The table is also written to WORKDIR/paper/table4.json.
 
 Rank-1 and mAP on the MARS subset (8 frames a tracklet, mars_official, preset `default`, seed 0), beside the paper's
-rank-1 on all of MARS: max 71.7, 57.1 (66.8); average 72.4, 57.5 and attention 72.7, 55.7 (69.7 for both); Fisher
+rank-1 on all of MARS: max 73.2, 56.4 (66.8); average 72.7, 56.3 and attention 72.4, 55.9 (69.7 for both); Fisher
 vectors of frames 67.2, 50.3 (70.4), of regions 72.9, 57.3. With 406 probes, rank-1 is known to about 2.3 points: the
 subset confirms neither that max pooling is the worst nor that Fisher vectors are the best. On walkers: 62.4, 56.5;
 66.0, 57.2; 64.5, 57.2; 51.1, 39.8; 61.7, 54.0. On 2 cores of an Intel Xeon 179 s and 37 s, embedding included.

@@ -75,9 +75,9 @@ def paper_parts(made: Sequence[tuple[Path, Product]], folder: Path, pictures: Pa
     parts, title, shown = ["## The paper's tables and figures\n"] if known else [], None, []
     for path, product in sorted(known, key=lambda pair: (ORDER.index(pair[1].name), pair[0])):
         # Section III.E is of no run, and every work directory has the same.
-        if not product.provenance.dataset and product.rows in shown:
+        if not product.provenance.dataset and (product.name, product.rows) in shown:
             continue
-        shown.append(product.rows)
+        shown.append((product.name, product.rows))
         parts += [f"### {product.title}\n"] if product.title != title else []
         title = product.title
         parts.append(paper_part(path, product, folder, pictures))

@@ -20,8 +20,13 @@ def main() -> None:
     """The program."""
     arguments = command_line.parse(__doc__, kind=command_line.TrainArguments)
     command_line.join(arguments)
+    settings = arguments.config.train
+    if settings.warmup_steps >= settings.steps and devices.is_first():
+        print(f"the learning rate rises for {settings.warmup_steps} steps and is not reached within {settings.steps}")
     place = arguments.workdir, arguments.config, arguments.resume, arguments.overwrite
     devices.first_alone(lambda: workdir.check_usable(*place))
+    if arguments.resume and not (arguments.workdir / workdir.CONFIG).exists():
+        raise workdir.WorkDirError(f"{arguments.workdir} holds no run to go on with; leave out --resume to begin one")
     splits = devices.first_then_all(lambda: data_builders.load(arguments.config.data))
     begin = partial(devices.first_alone, lambda: workdir.open_workdir(*place))
     if not runs.fit_run(arguments.config, arguments.workdir, splits, begin):

@@ -1,5 +1,6 @@
 """Orbax checkpoints of a run: the latest and the best, written in the background, each whole or not there."""
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -33,7 +34,12 @@ class Checkpoints:
             create=not read_only,
             read_only=read_only,
         )
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        try:
+            self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{folder}: a checkpoint's score (STEP/metrics/metrics) is damaged ({error}); take that checkpoint away"
+            ) from error
         self._folder = folder
 
     def path(self, step: int) -> Path:
@@ -71,8 +77,15 @@ class Checkpoints:
             raise self._unsaved(error) from error
 
     def shape(self, step: int, *path: str) -> tuple[int, ...] | None:
-        """Shape of one array of the state saved at `step`, by the names that lead to it; None where there is none."""
-        found = ocp.StandardCheckpointer().metadata(self.path(step).absolute() / "state").item_metadata.tree
+        """Shape of one array of the state saved at `step`, by the names that lead to it; None where there is none.
+
+        Raises:
+            ValueError: the checkpoint is gone or damaged.
+        """
+        known = ocp.StandardCheckpointer().metadata(self.path(step).absolute() / "state").item_metadata
+        if known is None:
+            raise ValueError(f"{self.path(step)} is gone or damaged; if the run is being trained, try again")
+        found = known.tree
         for name in path:
             found = found.get(name) if isinstance(found, dict) else None
         return None if found is None else tuple(found.shape)
@@ -87,10 +100,12 @@ class Checkpoints:
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore())
         try:
             found = self._manager.restore(step, args=arguments)
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except jax.errors.JaxRuntimeError:  # too little memory, say
+            raise
+        except Exception as error:  # Orbax raises that itself for data that is damaged
             raise ValueError(
                 f"{self.path(step)}: this checkpoint is not of the configured network, or is damaged; give the "
-                f"settings it was trained with, or a new work directory ({error})"
+                f"settings it was trained with, or a new work directory ({str(error).partition(chr(10))[0]})"
             ) from error
         return found["state"], found["data"]["next_batch"]
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import typing
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from reid_jax.config import Config
@@ -15,7 +18,7 @@ _AT_LEAST_ONE = (
     "validate_every", "embed_batch", "probe_block", "first_last_frames",
 )  # fmt: skip
 _NOT_NEGATIVE = (
-    "seed", "validation_persons", "workers", "devices", "backbone_rate", "location_hidden", "penalty", "hardness",
+    "validation_persons", "workers", "devices", "backbone_rate", "location_hidden", "penalty", "hardness",
     "identity", "identity_margin", "triplet", "margin", "warmup_steps", "weight_decay", "l2", "embed_frames",
     "clip_frames", "conditions_below",
 )  # fmt: skip
@@ -25,6 +28,7 @@ _BELOW_ONE = (
 _RANGES: dict[str, tuple[tuple[str, ...], Callable[[Any], bool]]] = {
     "at least one": (_AT_LEAST_ONE, lambda value: value >= 1),
     "0 or more": (_NOT_NEGATIVE, lambda value: 0 <= value < math.inf),
+    "from 0 to 4294967295, as JAX's keys": (("seed",), lambda value: 0 <= value < 2**32),
     "more than 0": (("learning_rate", "clip"), lambda value: 0 < value < math.inf),
     "a share in [0, 1)": (_BELOW_ONE, lambda value: 0 <= value < 1),
     "a share in [0, 1]": (("erase", "whitening"), lambda value: 0 <= value <= 1),
@@ -36,6 +40,8 @@ def problems(config: Config) -> list[str]:
     """What contradicts itself in a configuration: the field, its value and the remedy."""
     groups = (value for value in vars(config).values() if dataclasses.is_dataclass(value))
     settings = vars(config) | {name: value for group in groups for name, value in vars(group).items()}
+    if strange := _strange(config, settings):
+        return strange
     outside = [
         f"{name} is {settings[name]}: {words}"
         for words, (names, holds) in _RANGES.items()
@@ -45,6 +51,31 @@ def problems(config: Config) -> list[str]:
     # What follows may divide by a setting.
     rules = {} if outside else _network(config) | _batches(config) | _cached(config) | _losses(config) | _scored(config)
     return outside + [text for text, broken in rules.items() if broken]
+
+
+def _strange(config: Config, settings: dict[str, Any]) -> list[str]:
+    """Values that are not of their settings' kind: a command line refuses them, a file or a script may hold them."""
+    types = _types(type(config))
+    choices = {name: typing.get_args(kind) for name, kind in types.items() if typing.get_origin(kind) is Literal}
+    whole = [name for name, kind in types.items() if kind is int]
+    return [
+        f"{name} is {settings[name]!r}: one of {', '.join(map(str, of))}"
+        for name, of in choices.items()
+        if settings[name] not in of
+    ] + [
+        f"{name} is {settings[name]!r}: a whole number"
+        for name in whole
+        if not isinstance(settings[name], Integral) or isinstance(settings[name], bool)
+    ]
+
+
+@cache
+def _types(kind: type) -> dict[str, Any]:
+    """The type of every setting, those of groups too."""
+    found = {}
+    for name, of in typing.get_type_hints(kind).items():
+        found |= _types(of) if dataclasses.is_dataclass(of) else {name: of}
+    return found
 
 
 def _network(config: Config) -> dict[str, bool]:
@@ -85,6 +116,8 @@ def _batches(config: Config) -> dict[str, bool]:
         f"pairs_per_person is {data.pairs_per_person}: it must divide batch_pairs, {train.batch_pairs}": bool(
             train.batch_pairs % data.pairs_per_person
         ),
+        f"pairs_per_person is {data.pairs_per_person}: less than batch_pairs, {train.batch_pairs}, or all pairs of a "
+        "mini-batch show one person": data.pairs_per_person >= train.batch_pairs,
         f"pairs_per_person is {data.pairs_per_person} and positives half: use positives=all": (
             data.pairs_per_person > 1 and data.positives == "half"
         ),

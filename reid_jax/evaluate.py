@@ -80,7 +80,9 @@ def embed_conditions(
     conditions = evaluation_conditions(config.evaluate.conditions, config.data.crop)
     if len(conditions) == 1 or len(tracklets) == 0:
         return embed(function, tracklets, config, view, WHOLE, readers, mesh)
-    short, found = tracklets.table.length < config.evaluate.conditions_below, []
+    length = tracklets.table.length
+    seen = length if view == "whole" else np.minimum(length, config.evaluate.first_last_frames)
+    short, found = seen < config.evaluate.conditions_below, []
     for chosen, own in ((short, conditions), (~short, (WHOLE,))):
         if chosen.any():
             rows = np.flatnonzero(chosen)

@@ -31,6 +31,9 @@ CONDITIONS = (WHOLE, replace(WHOLE, mirror=True))
 FRAMES_A_BATCH = 256
 """Frames that go through the backbone together."""
 
+SAMPLED = 500
+"""Tracklets, at most, whose frames tell images of the same names and lengths apart: reading all takes too long."""
+
 ReaderOf = Callable[[Tracklets], ClipReader]
 """Tracklets (any rows of those the features were computed for) -> the reader of their clips."""
 
@@ -78,9 +81,9 @@ def fingerprint(network: Network, variables: Parameters, tracklets: Tracklets) -
     digest = hashlib.sha256(json.dumps([settings, list(table.name), table.length.tolist()]).encode())
     for leaf in jax.tree.leaves(networks.backbone_variables(variables)):
         digest.update(np.asarray(leaf).tobytes())
-    # A few frames stand for the images behind the names.
-    for row in np.linspace(0, len(tracklets) - 1, 8).astype(int).tolist():
-        digest.update(bytes(tracklets.encoded(row)[0]))
+    for row in np.unique(np.linspace(0, len(tracklets) - 1, SAMPLED).astype(int)).tolist():
+        for frame in tracklets.encoded(row):
+            digest.update(bytes(frame))
     return f"{data.dataset}-{digest.hexdigest()[:16]}"
 
 

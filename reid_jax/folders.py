@@ -1,5 +1,6 @@
 """Folders of images that are tracklets: a user's own, in the order of their names."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,11 +35,16 @@ def read_folders(folder: Path) -> Tracklets:
 
 
 def images_of(place: Path) -> list[Path]:
-    """The images in a tracklet's folder, sorted; `ValueError` where there is none."""
+    """The images in a tracklet's folder in time order, 2.jpg before 10.jpg; `ValueError` where there is none."""
     images = [path for path in seen(place) if path.suffix.lower() in IMAGES]
     if not images:
         raise ValueError(f"{place} holds no .jpg or .png image; remove the folder or fill it")
-    return images
+    return sorted(images, key=_time)
+
+
+def _time(path: Path) -> list[str | int]:
+    """What a file's name says about when: text and numbers by turns, which compare as such."""
+    return [int(part) if number % 2 else part for number, part in enumerate(re.split(r"([0-9]+)", path.name))]
 
 
 def joined(first: Tracklets, second: Tracklets) -> Tracklets:

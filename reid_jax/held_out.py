@@ -26,6 +26,7 @@ AS_IN_A_TEST = {
     "stochastic_depth": 0.0,
     "dropout_between": 0.0,
     "dropout_top": 0.0,
+    "conditions": 1,
     # These know the train persons only.
     "identity": 0.0,
     "identity_margin": 0.0,

@@ -32,8 +32,8 @@ def learn(train: Float[np.ndarray, "N E"], table: TrackletTable) -> dict[str, Fl
     """
     known = np.flatnonzero(table.person > DISTRACTOR)
     x, person, camera = train[known], table.person[known], table.camera[known]
-    dimensions = min(PCA_DIMENSIONS, len(x) - 1, x.shape[1])
-    first = metric_learning.pca(x, dimensions)
+    first = metric_learning.pca(x, min(PCA_DIMENSIONS, len(x) - 1, x.shape[1]))
+    dimensions = first.shape[1]
     reduced = x.astype(np.float64) @ first
     return {
         PCA: first,

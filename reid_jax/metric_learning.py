@@ -15,11 +15,11 @@ Embeddings = Float[np.ndarray, "N E"]
 Labels = Int[np.ndarray, "N"]
 
 
-def pca(embeddings: Embeddings, dimensions: int) -> Float[np.ndarray, "E {dimensions}"]:
-    """The `dimensions` orthonormal directions of largest variance (scikit-learn's).
+def pca(embeddings: Embeddings, dimensions: int) -> Float[np.ndarray, "E _"]:
+    """The `dimensions` orthonormal directions of largest variance (scikit-learn's), or all that the embeddings span.
 
     Raises:
-        ValueError: the embeddings span fewer directions, or are not finite.
+        ValueError: there are too few embeddings or values for so many, or they are all alike or not finite.
     """
     from sklearn.decomposition import PCA  # half a second, which every program would wait for
 
@@ -33,9 +33,9 @@ def pca(embeddings: Embeddings, dimensions: int) -> Float[np.ndarray, "E {dimens
     found = PCA(dimensions, svd_solver="full").fit(embeddings)
     tolerance = max(count, size) * np.finfo(embeddings.dtype).eps
     rank = int((found.singular_values_ > tolerance * found.singular_values_[0]).sum())
-    if rank < dimensions:
-        raise ValueError(f"{dimensions} PCA dimensions of embeddings of rank {rank}: ask for {rank} at most")
-    return found.components_.T.astype(np.float64)
+    if rank < 1:
+        raise ValueError(f"{count} embeddings that are all alike have no PCA dimensions")
+    return found.components_[:rank].T.astype(np.float64)
 
 
 def whitening(embeddings: Embeddings, share: float, regularisation: float) -> Float[np.ndarray, "E E"]:

@@ -154,10 +154,29 @@ def prepared(network: Network, variables: Parameters) -> Parameters:
 _prepare = jax.jit(recurrent.prepare, static_argnames=("grids", "formulation", "precision"))
 
 
+def _check(network: Network, batch: Batch) -> None:
+    """Raises ValueError for frames that the network was not made for, which it may well compute something of."""
+    if missing := {"frames", "mask"} - set(batch):
+        raise ValueError(
+            f"the batch lacks {', '.join(sorted(missing))}: frames [N, T, H, W, 3] and mask [N, T] are needed"
+        )
+    frames, mask, data = batch["frames"], batch["mask"], network.config.data
+    if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[2:] != (data.height, data.width, 3):
+        raise ValueError(
+            f"frames are {frames.dtype} {list(frames.shape)}: give uint8 [N, T, {data.height}, {data.width}, 3], RGB, "
+            "in the height and width of the run's settings"
+        )
+    if mask.dtype != bool or mask.shape != frames.shape[:2]:
+        raise ValueError(
+            f"mask is {mask.dtype} {list(mask.shape)}: give bool {list(frames.shape[:2])}, as the frames have"
+        )
+
+
 def clip_features(network: Network, variables: Parameters, batch: Batch) -> Float[Array, "N T Kh Kw D"]:
     """X_t of clips: the batch's cached `features`, or those of its `frames`, with running batch statistics."""
     if "features" in batch:
         return batch["features"]
+    _check(network, batch)
     frames, mask = batch["frames"], batch["mask"]
     precision = network.config.backbone.precision
     return model.extract(network.backbone, backbone_variables(variables), frames, mask, False, precision)[0]

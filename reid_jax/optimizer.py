@@ -37,7 +37,7 @@ def learning_rate(config: Config) -> optax.Schedule:
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """Element-wise clipping, weight decay, then RMSProp (section V.B) or Adam.
+    """Element-wise clipping, `l2`, then RMSProp (section V.B) or Adam, then the decoupled `weight_decay`.
 
     The backbone has a rate of its own, frozen parts none.
     """

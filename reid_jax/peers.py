@@ -1,7 +1,7 @@
 """Two networks that the paper's is compared with, behind the same backbones: RCN, and pooling as today's users run it.
 
-Both are functions of one clip, mapped over clips, and give an `Encoding` whose location maps and temporal weights are
-uniform: neither looks anywhere in particular. Axes: `N` clips, `T` frames, `Kh Kw` grid, `D` features, `C` hidden.
+Both take many clips, each independent of the others, and give an `Encoding` whose location maps and temporal weights
+are uniform: neither looks anywhere in particular. Axes: `N` clips, `T` frames, `Kh Kw` grid, `D` features, `C` hidden.
 """
 
 import jax

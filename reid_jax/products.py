@@ -101,8 +101,10 @@ def names(places: Sequence[Path]) -> list[str]:
     """Of several work directories: their folders' names, or their paths below the common folder where names recur.
 
     Raises:
-        ValueError: one is given twice.
+        ValueError: none is given, or one twice.
     """
+    if not places:
+        raise ValueError("no work directory is given: name at least one run")
     whole = [place.resolve() for place in places]
     if len(set(whole)) < len(whole):
         raise ValueError(f"a work directory is given twice among {', '.join(map(str, places))}")
@@ -136,8 +138,8 @@ def read(path: Path) -> Product:
 def collect(folder: Path) -> tuple[list[tuple[Path, Product]], list[str]]:
     """Every product below a folder, sorted by place, and what is wrong with the others."""
     found, problems = [], []
-    paths = (path for place in workdirs.folders_below(folder) for path in sorted((place / FOLDER).glob("*.json")))
-    for path in paths:
+    folders = (place / FOLDER for place in workdirs.folders_below(folder))
+    for path in (path for made in folders if workdirs.is_part(made) for path in sorted(made.glob("*.json"))):
         try:
             found.append((path, read(path)))
         except workdirs.WorkDirError as error:

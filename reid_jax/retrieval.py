@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from reid_jax.config import Distance
 from reid_jax.distances import FROM_KEY, Blocks, Embeddings, Scalar, key_blocks
-from reid_jax.protocols import RetrievalTask, matches
+from reid_jax.protocols import RetrievalTask, check_matched, matches
 from reid_jax.reranking import reranked_blocks
 
 RANKS = (1, 5, 10, 20)
@@ -53,6 +53,9 @@ def score(
     the task or are not finite, and where no probe has a good match.
     """
     _check_sizes(probes, gallery, task)
+    check_matched(task)
+    if average_precision not in AVERAGE_PRECISIONS:
+        raise ValueError(f"average_precision is {average_precision!r}: one of {', '.join(AVERAGE_PRECISIONS)}")
     precision_of = AVERAGE_PRECISIONS[average_precision]
     precision = np.full(len(probes), np.nan)
     first_match = np.zeros(len(probes), np.int64)
@@ -63,11 +66,6 @@ def score(
                 positions = match_positions(row, good, junk)
                 first_match[probe], precision[probe] = positions[0], precision_of(positions)
     scored = first_match > 0
-    if not scored.any():
-        raise ValueError(
-            f"none of the {len(probes)} probes of {task.protocol} has a match among {len(gallery)} gallery tracklets: "
-            "a match is its person in another camera; check `person` and `camera` of the table"
-        )
     hits = np.bincount(first_match[scored] - 1, minlength=len(gallery))
     return RetrievalResult(
         cmc=np.cumsum(hits) / scored.sum(),
@@ -185,6 +183,14 @@ def _check_sizes(probes: Embeddings, gallery: Embeddings, task: RetrievalTask) -
 def _blocks(
     probes: Embeddings, gallery: Embeddings, distance: Distance, block: int, v: Embeddings | None, c: Scalar | None
 ) -> Blocks:
+    if distance not in FROM_KEY:
+        raise ValueError(f"distance is {distance!r}: one of {', '.join(FROM_KEY)}")
+    if block < 1:
+        raise ValueError(f"block is {block}: at least one probe at a time")
+    size = probes.shape[1]
+    if gallery.shape[1] != size or (distance == "similarity" and v is not None and np.shape(v) != (size,)):
+        weights = "" if distance != "similarity" else f", v {np.shape(v)}"
+        raise ValueError(f"probe embeddings have {size} values, gallery embeddings {gallery.shape[1]}{weights}")
     if distance == "k_reciprocal":
         return reranked_blocks(probes, gallery, block)
     return key_blocks(probes, gallery, distance, block, v, c)

@@ -1,7 +1,7 @@
 """A whole run in a work directory: train, evaluate, leave everything behind; and taking a finished run up again."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from reid_jax.features import ReaderOf, cached_features
 from reid_jax.metrics_log import MetricsLog, NoLog
 from reid_jax.model import Parameters
 from reid_jax.network import Network
-from reid_jax.protocols import PROTOCOLS
+from reid_jax.protocols import PROTOCOLS, check_matched
 from reid_jax.results import FIGURES, compared_by, file_name, record
 from reid_jax.retrieval import RetrievalResult, results_record
 from reid_jax.sampling import index_pairs
@@ -39,7 +39,7 @@ def feature_readers(network: Network, variables: Parameters, tracklets: Tracklet
     config = network.config
     if not config.backbone.cache_features:
         return None
-    folder, own = Path(config.data.data_dir) / "features", devices.own(variables)
+    folder, own = Path(config.data.data_dir).expanduser() / "features", devices.own(variables)
     return devices.first_then_all(lambda: cached_features(network, own, tracklets, folder))
 
 
@@ -83,7 +83,7 @@ def opened(
         reid_jax.workdir.WorkDirError: another process trains there, or the run was trained on other data.
     """
     tracklets, held_out = divided(config, splits)
-    PROTOCOLS[config.evaluate.protocol](scored_persons(config, splits).table)
+    check_matched(PROTOCOLS[config.evaluate.protocol](scored_persons(config, splits).table))
     network = networks.build(config, len(index_pairs(tracklets.table).person))
     state = train.initial_state(network)
     readers = feature_readers(network, state.variables, splits.train)
@@ -153,18 +153,18 @@ def load_run(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -
     """The network of a run and its variables at `step`, by default the chosen one; on a mesh, replicated.
 
     Raises:
+        ValueError: the checkpoint is gone, of another network, or damaged.
         reid_jax.workdir.WorkDirError: there is no run, or it has no checkpoint yet.
     """
     config = workdirs.read_config(workdir)
     step = chosen_step(workdir) if step is None else step
-    checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS, read_only=True)
-    persons = (checkpoints.shape(step, "variables", "head", "identity", "directions") or (0,))[0]
     here = NamedSharding(mesh, PartitionSpec()) if mesh is not None else SingleDeviceSharding(jax.devices()[0])
-    network = networks.build(config, persons)
-    like = jax.eval_shape(lambda key: train.state_of(network, networks.draw(network, key)), jax.random.key(0))
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like)
-    state, _ = checkpoints.restore(step, like)
-    checkpoints.close()
+    with closing(Checkpoints(workdir / workdirs.CHECKPOINTS, read_only=True)) as checkpoints:
+        persons = (checkpoints.shape(step, "variables", "head", "identity", "directions") or (0,))[0]
+        network = networks.build(config, persons)
+        like = jax.eval_shape(lambda key: train.state_of(network, networks.draw(network, key)), jax.random.key(0))
+        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like)
+        state, _ = checkpoints.restore(step, like)
     return network, state.served
 
 
@@ -190,6 +190,11 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
     }
     if not devices.is_first():
         return results
+    if workdirs.read_config(workdir) != own:
+        raise workdirs.WorkDirError(
+            f"{workdir} was begun anew or changed while it was scored, and these results are not of what it holds now: "
+            "evaluate it again"
+        )
     print_results(results, rows)
     workdirs.write_json(workdir / workdirs.RESULTS, results)
     (workdir / "results").mkdir(exist_ok=True)

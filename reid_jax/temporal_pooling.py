@@ -76,9 +76,9 @@ def pool(
 ) -> dict[str, Float[Array, "N _"]]:
     """What each of `poolings` makes of clips, and their states' Fisher vectors by each reading's mixture.
 
-    Tracklets are pooled whole, whatever `clip_frames` says: the network's own pooling then gives its own embedding,
-    before any neck. `attention` weighs frames by the learned score,
-    which is untrained (all frames alike) in a network trained with another pooling. Fisher vectors (Eq. 10) are
+    Tracklets are pooled whole, whatever `clip_frames` says: the network's own pooling then gives the states' part of
+    its own embedding, before any neck. `attention` weighs frames by the learned score, which is untrained (all frames
+    alike) in a network trained with another pooling. Fisher vectors (Eq. 10) are
     `improved` or as the equation gives them, and named `Fisher vectors, READING`.
     """
     pooled = _pool(networks.program(network), variables, dict(mixtures), batch, poolings, improved)

@@ -10,14 +10,17 @@ them as XLA's own (docs/performance.md).
 
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-ALLOCATOR, XLA = "GLIBC_TUNABLES", "XLA_FLAGS"
+ALLOCATOR, XLA, THREADS = "GLIBC_TUNABLES", "XLA_FLAGS", "PJRT_NPROC"
 _SETTINGS = {"hugetlb": 1, "mmap_max": 0, "trim_threshold": 1 << 40}
 _FUSIONS = "xla_cpu_experimental_ynn_fusion_type"
+_FORCED = "xla_force_host_platform_device_count"
+"""A CPU that acts as several devices: with a thread a core, collectives that wait for each other may fill them all."""
 _KNOWN = range(10, 13)
 """Minor versions of jaxlib 0 that know the flag: XLA aborts on one that it does not know."""
 
@@ -31,6 +34,8 @@ def tuned(environment: Mapping[str, str], libc: str, jaxlib: str) -> dict[str, s
     if major == 0 and minor in _KNOWN and _FUSIONS not in found.get(XLA, ""):
         flag = f"--{_FUSIONS}=-LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
         found[XLA] = f"{found.get(XLA, '')} {flag}".strip()
+    if forced := re.search(rf"--{_FORCED}=(\d+)", found.get(XLA, "")):
+        found.setdefault(THREADS, str(4 * int(forced[1])))
     return found
 
 

@@ -6,6 +6,7 @@ whitening.npz    see `whitening`       origin.json      see `origin`
 """
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -35,6 +36,10 @@ PLACES = {"data_dir", "manual_dir", "workers", "devices", "remat"}
 """Settings that change the order of sums at most."""
 CHANGEABLE = PLACES | {"steps", "log_every", "checkpoint_every", "validate_every"}
 """Settings that a resumed run may change beside those of `evaluate`: none alters a step that was already taken."""
+
+
+ELSEWHERE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR)
+"""Errors of a place that will never be written to, however much room there is."""
 
 
 class WorkDirError(ValueError):
@@ -118,6 +123,11 @@ def check_usable(workdir: Path, config: Config, resume: bool, overwrite: bool) -
     """Raises WorkDirError where `open_workdir` would refuse: a run is there without a flag, or it differs."""
     if resume and overwrite:
         raise WorkDirError("--resume and --overwrite exclude each other")
+    if "[" in str(workdir.absolute()):
+        # Orbax reads them as a pattern where it joins a checkpoint's files, finds none, and calls it saved.
+        raise WorkDirError(f"{workdir.absolute()}: checkpoints cannot be kept where a folder's name has a [; rename it")
+    if workdir.exists() and not workdir.is_dir():
+        raise WorkDirError(f"{workdir} is a file; name a folder for the run")
     # A run killed while it wrote its first file leaves that file's temporary one alone behind.
     if not workdir.exists() or all(path.name.startswith(f".{CONFIG}.") for path in workdir.iterdir()):
         return
@@ -140,6 +150,11 @@ def _holds_run(workdir: Path) -> bool:
     return isinstance(values, dict) and "preset" in values
 
 
+def is_part(folder: Path) -> bool:
+    """Whether it is one that a run makes in its own, and no run that has that name, as `paper`."""
+    return folder.name in OWN and not (folder / CONFIG).exists()
+
+
 def folders_below(folder: Path) -> Iterator[Path]:
     """A folder and all below it but those that a run makes in its own, which hold thousands of files and no run.
 
@@ -151,7 +166,7 @@ def folders_below(folder: Path) -> Iterator[Path]:
         if (real := place.resolve()) not in seen:
             seen.add(real)
             yield place
-            inside = [path for path in place.iterdir() if path.is_dir() and path.name not in OWN]
+            inside = [path for path in place.iterdir() if path.is_dir() and not is_part(path)]
             for path in sorted(inside, key=lambda path: (path.is_symlink(), path)):
                 yield from walk(path)
 
@@ -217,9 +232,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise OSError(
-            f"{path} could not be written ({error}); make room on the disk and run the command again"
-        ) from error
+        remedy = "name another place or see to its permissions" if error.errno in ELSEWHERE else "make room on the disk"
+        raise OSError(f"{path} could not be written ({error}); {remedy} and run the command again") from error
     finally:
         temporary.unlink(missing_ok=True)
 

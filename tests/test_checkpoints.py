@@ -105,9 +105,23 @@ def test_another_network_or_a_damaged_checkpoint_is_refused_by_name(tmp_path):
         if path.is_file() and path.parent.name == "d":
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     damaged = Checkpoints(tmp_path, read_only=True)
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(ValueError, match=f"{tmp_path}/1.*damaged"):
         damaged.restore(1, state(1))
+    (tmp_path / "1" / "state" / "_METADATA").unlink()
+    with pytest.raises(ValueError, match=f"{tmp_path}/1 is gone or damaged"):
+        damaged.shape(1, "weights")
+    with pytest.raises(ValueError, match=f"{tmp_path}/7 is gone or damaged"):
+        damaged.shape(7, "weights")
     damaged.close()
+
+
+def test_a_damaged_score_is_named(tmp_path):
+    checkpoints = Checkpoints(tmp_path, read_only=False)
+    checkpoints.save(1, state(1), 50.0)
+    checkpoints.close()
+    (tmp_path / "1" / "metrics" / "metrics").write_text("x")
+    with pytest.raises(ValueError, match=f"{tmp_path}: a checkpoint's score .*is damaged"):
+        Checkpoints(tmp_path, read_only=True)
 
 
 def test_a_disk_without_room_is_told_before_anything_is_written(small_disk):

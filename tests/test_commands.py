@@ -19,7 +19,7 @@ from reid_jax.sweeps import generate
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MAKE = re.compile(r"^ {4}(make [a-z].*)$", re.MULTILINE)
-MODULE = re.compile(r"python -m ((?:experiments\.|benchmarks|reid_jax\.)[\w.]*)([^\n`]*)")
+MODULE = re.compile(r"python -m (experiments(?:\.\w+)+|benchmarks(?:\.\w+)*|reid_jax(?:\.\w+)+)([^\n`]*)")
 OF_SETTINGS = {"train", "evaluate", "prepare", "attention", "table4", "table7", "figure6", "figure7", "figure8"}
 OF_SETTINGS |= {"figure9", "figure10", "complexity"}
 OF_RUNS = {"table3", "figure5a"}

@@ -1,5 +1,6 @@
 """Presets, contradictions and the way of the settings through JSON."""
 
+import copy
 import dataclasses
 import json
 from dataclasses import replace
@@ -84,7 +85,12 @@ BROKEN = {
         "data": DataConfig(crop=1.0),
         "evaluate": EvaluateConfig(conditions=10),
     },
-    "seed is -1: 0 or more": {"seed": -1},
+    "pairs_per_person is 20: less than batch_pairs, 20": {
+        "data": DataConfig(pairs_per_person=20, positives="all"),
+        "train": TrainConfig(batch_pairs=20),
+    },
+    "seed is -1: from 0": {"seed": -1},
+    "seed is 4294967296: from 0": {"seed": 2**32},
     "validation_persons is -1": {"data": DataConfig(validation_persons=-1)},
     "height is 0": {"data": DataConfig(height=0)},
     "learning_rate is nan: more than 0": {"train": TrainConfig(learning_rate=float("nan"))},
@@ -103,6 +109,24 @@ BROKEN = {
 def test_a_contradiction_is_an_error_that_names_the_field(field):
     with pytest.raises(ValueError, match=field):
         Config(**BROKEN[field])
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value", "words"),
+    [
+        ("evaluate", "distance", "cosin", "distance is 'cosin': one of euclidean, cosine, similarity, k_reciprocal"),
+        ("train", "steps", 2.5, "steps is 2.5: a whole number"),
+        ("train", "steps", True, "steps is True: a whole number"),
+        ("data", "prid_persons", 100, "prid_persons is 100: one of 178, 200"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(group, name, value, words):
+    """As a script or a file may give it; types are checked at once only in tests."""
+    config = Config()
+    changed = copy.copy(getattr(config, group))
+    object.__setattr__(changed, name, value)
+    object.__setattr__(config, group, changed)
+    assert problems(config) == [words]
 
 
 @pytest.mark.parametrize("crop", [1.5, -0.1])

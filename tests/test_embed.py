@@ -9,7 +9,7 @@ from tiny_runs import fit, tiny_config, tiny_splits
 
 from experiments import embed, search
 from reid_jax import evaluate, network, runs, whitening, workdir
-from reid_jax.folders import read_folders
+from reid_jax.folders import images_of, read_folders
 from reid_jax.retrieval import distance_matrix
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -63,8 +63,21 @@ def test_a_place_that_cannot_be_written_and_a_run_that_is_not_there_are_said_fir
     make(tmp_path / "own", walker=3)
     with pytest.raises(ValueError, match="nowhere is no folder, in which e.npz would lie"):
         embed.main(tmp_path / "run", tmp_path / "own", tmp_path / "nowhere" / "e.npz")
+    with pytest.raises(ValueError, match="own is there and is no file; name another --output"):
+        embed.main(tmp_path / "run", tmp_path / "own", tmp_path / "own")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file is there and is no folder"):
+        search.main(tmp_path / "run", tmp_path / "own", tmp_path / "own", tmp_path / "file")
     with pytest.raises(workdir.WorkDirError, match="run holds no run"):
         embed.main(tmp_path / "run", tmp_path / "own", tmp_path / "e.npz")
+
+
+def test_frames_are_in_time_order_however_their_numbers_are_written(tmp_path):
+    (tmp_path / "walker").mkdir()
+    for name in ("frame10.png", "frame9.png", "frame2.png", "frame1b.png", "frame1.png", "2.png", "a.png"):
+        (tmp_path / "walker" / name).touch()
+    found = [path.name for path in images_of(tmp_path / "walker")]
+    assert found == ["2.png", "a.png", "frame1.png", "frame1b.png", "frame2.png", "frame9.png", "frame10.png"]
 
 
 def write(folder, tracklets, count):
@@ -75,7 +88,7 @@ def write(folder, tracklets, count):
             (folder / str(row) / f"{number}.png").write_bytes(frame)
 
 
-NECK = {"identity": 1.0, "neck": True, "pairs_per_person": 2, "positives": "all", "classifier": "linear"}
+NECK = {"identity": 1.0, "neck": True, "positives": "all", "classifier": "linear"}
 
 
 @pytest.mark.parametrize(

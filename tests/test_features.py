@@ -92,8 +92,11 @@ def test_another_setting_weight_or_image_has_another_file(network, variables, tr
     other = jax.tree.map(lambda leaf: leaf + 1e-3, variables)
     repainted = tiny_tracklets(4, longest=7, noise=21)
     assert repainted.table.length.tolist() == tracklets.table.length.tolist()
+    second = [*tracklets.records]
+    second[1] = {**second[1], "frames": [*second[1]["frames"][:-1], repainted.encoded(1)[-1]]}
     names = [
         fingerprint(network, variables, tracklets),
+        fingerprint(network, variables, replace(tracklets, records=second)),
         fingerprint(taller, variables, tracklets),
         fingerprint(network, other, tracklets),
         fingerprint(network, variables, repainted),

@@ -136,6 +136,14 @@ def test_preparing_twice_at_once_keeps_the_first(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("data/mars/*/incomplete.*"))
 
 
+def test_places_and_flags_that_do_not_fit_the_data_set_are_said(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="data_dir .*file is a file"):
+        load(DataConfig(data_dir=str(tmp_path / "file")))
+    with pytest.raises(ValueError, match="walkers has no download.*choose its --dataset"):
+        load(DataConfig(data_dir=str(tmp_path), manual_dir="mars"))
+
+
 def test_a_split_that_is_not_there_is_an_error(tmp_path):
     trees.mars_tree(tmp_path / "download")
     with pytest.raises(ValueError, match=r"split = 1: mars has 1 split"):

@@ -129,6 +129,22 @@ def test_frames_and_their_features_give_the_same_encodings():
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), clips, flat_pairs)
 
 
+def test_frames_of_another_kind_are_refused_with_what_is_wanted():
+    network, variables = small_network()
+    data = network.config.data
+    frames, mask = np.zeros((2, 3, data.height, data.width, 3), np.uint8), np.ones((2, 3), bool)
+    for batch, words in (
+        ({"frames": frames / 255.0, "mask": mask}, "frames are float"),
+        ({"frames": frames[:, :, 1:], "mask": mask}, f"give uint8 .N, T, {data.height}, {data.width}, 3., RGB"),
+        ({"frames": frames.transpose(0, 1, 4, 2, 3), "mask": mask}, "frames are uint8"),
+        ({"frames": frames, "mask": mask[:, 1:]}, "mask is bool"),
+        ({"frames": frames}, "the batch lacks mask"),
+    ):
+        for function in (networks.embed_clips, networks.encode_clips):
+            with pytest.raises(ValueError, match=words):
+                function(network, variables, batch)
+
+
 def test_branches_are_siamese():
     """Clips that change places take their encodings with them, and the loss stays."""
     network, variables = small_network()

@@ -274,7 +274,8 @@ def test_figure_5a_refuses_what_it_varies_and_what_it_cannot_measure_before_it_t
 
 
 def test_held_out_losses_of_every_preset_are_of_plain_frames():
-    for name, dataset in itertools.product(("default", "small", "strong", "pooling"), ("walkers", "mars")):
+    names = ("paper", "paper_5x5", "default", "small", "strong", "pooling", "rcn")
+    for name, dataset in itertools.product(names, ("walkers", "mars")):
         settings = held_out.plain(change(preset(name, dataset), {"colour": 0.0 if name == "small" else 0.2}))
         assert (settings.data.colour, settings.backbone.stochastic_depth, settings.loss.identity) == (0, 0, 0)
 

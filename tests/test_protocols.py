@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 
 from reid_jax import config
-from reid_jax.protocols import PROTOCOLS, matches
+from reid_jax.protocols import PROTOCOLS, check_matched, matches
 from reid_jax.tracklets import DISTRACTOR, JUNK, TrackletTable
 
 MARS_INFO = Path(__file__).parents[2] / "shared" / "mars_info"
@@ -85,6 +85,16 @@ def test_protocols_refuse_tables_they_do_not_fit():
     for protocol in ("two_camera", "rcn_first_last"):
         with pytest.raises(ValueError, match=r"exactly two cameras.*\[1, 2, 3\]"):
             PROTOCOLS[protocol](MARS_LIKE)
+
+
+def test_a_task_without_a_match_is_refused_before_anything_is_computed():
+    task = PROTOCOLS["mars_official"](make_table([(1, 1, True), (1, 1, False), (2, 2, True)]))
+    with pytest.raises(ValueError, match="none of the 2 probes of mars_official has a match among 3 gallery"):
+        check_matched(task)
+    check_matched(PROTOCOLS["mars_official"](make_table([(1, 1, True), (1, 2, False)])))
+    alone = make_table([(1, 1, True), (1, 2, True)])
+    with pytest.raises(ValueError, match="of query_removed has a match among 0 gallery"):
+        check_matched(PROTOCOLS["query_removed"](alone))
 
 
 def test_the_official_mars_tables_give_the_known_counts():

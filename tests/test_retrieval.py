@@ -1,6 +1,8 @@
 """Ranking and its scores against brute force, hand-made rankings and scikit-learn; MARS at its full size."""
 
 import resource
+import subprocess
+import sys
 import time
 
 import jax
@@ -255,9 +257,44 @@ def test_bad_input_is_refused_with_a_reason():
         score(probes, gallery[:-1], task, "euclidean", "step", 8)
     with pytest.raises(ValueError, match="needs v and c"):
         score(probes, gallery, task, "similarity", "step", 8)
+    with pytest.raises(ValueError, match="block is 0"):
+        score(probes, gallery, task, "euclidean", "step", 0)
     lonely = PROTOCOLS["two_camera"](make_table([(1, 1, 0), (2, 2, 0)]))
     with pytest.raises(ValueError, match="none of the 1 probes of two_camera has a match"):
         score(probes[:1], gallery[:1], lonely, "euclidean", "step", 8)
+
+
+WITHOUT_TYPES = """
+import numpy as np
+from reid_jax.protocols import PROTOCOLS
+from reid_jax.retrieval import score
+from reid_jax.tracklets import TrackletTable
+table = TrackletTable(np.array([1, 1]), np.array([1, 2]), np.array([1, 1]), np.array([True, False]), ["a", "b"])
+task, one, both = PROTOCOLS["mars_official"](table), np.ones((1, 4), np.float32), np.ones((2, 4), np.float32)
+for given in (
+    (one, both[:, :3], task, "euclidean", "step", 8),
+    (one, both[:, :3], task, "cosine", "step", 8),
+    (one, both[:, :3], task, "k_reciprocal", "step", 8),
+    (one, both, task, "similarity", "step", 8, np.ones(3, np.float32), 0.0),
+    (one, both, task, "Euclidean", "step", 8),
+    (one, both, task, "euclidean", "Step", 8),
+):
+    try:
+        print(score(*given))
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_embeddings_and_names_that_do_not_fit_are_said_where_types_are_not_checked():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TYPES], capture_output=True, text=True, timeout=100)
+    widths = "probe embeddings have 4 values, gallery embeddings"
+    assert done.stdout.splitlines() == [
+        *[f"{widths} 3"] * 3,
+        f"{widths} 4, v (3,)",
+        "distance is 'Euclidean': one of euclidean, cosine, similarity, k_reciprocal",
+        "average_precision is 'Step': one of trapezoid, step",
+    ], done.stderr
 
 
 def test_mean_and_deviation_over_splits():

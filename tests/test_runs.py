@@ -1,10 +1,12 @@
 """Whole runs: going on where one ended, killed and interrupted runs, the best checkpoint, what an evaluation leaves."""
 
 import json
+import multiprocessing
 import os
 import random
 import shutil
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from tiny_runs import (
 )
 
 from reid_jax import network as networks
-from reid_jax import runs, train, workdir
+from reid_jax import runs, train, workdir, workers
 from reid_jax.metrics_log import MetricsLog
 from reid_jax.settings import change
 
@@ -186,6 +188,26 @@ def test_a_signal_to_the_whole_group_with_its_worker_processes_still_saves(numbe
     assert_same_state(last_state(KILLED, tmp_path / "workers"), last_state(KILLED, uninterrupted))
 
 
+def test_worker_processes_leave_signals_to_the_main_one_and_end_with_it():
+    """As a scheduler sends them, to every process of a job; the main process is that of the test."""
+    process = multiprocessing.get_context("spawn").Process(target=linger, daemon=True)
+    process.start()
+    wait_for(lambda: os.getpgid(process.pid) == process.pid)
+    time.sleep(0.5)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(process.pid, number)
+    process.join(1)
+    assert process.is_alive()
+    process.kill()
+    process.join()
+
+
+def linger():
+    """What a worker does between two batches."""
+    workers.stand_apart(0, 1)
+    time.sleep(100)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux for a process's children")
 def test_worker_processes_end_with_one_that_was_killed(trainings, tmp_path):
@@ -229,6 +251,22 @@ def test_an_evaluation_leaves_results_and_pictures_and_training_helped(tmp_path,
     assert "mars_official" in printed and f"{results['map']:.1f}" in printed and runs.HISTOGRAM in printed
     for name in ("cmc.png", "attention.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_results_are_not_filed_under_a_run_that_was_begun_anew_meanwhile(uninterrupted, tmp_path, monkeypatch):
+    folder, other = tmp_path / "run", tiny_config(learning_rate=0.5)
+    shutil.copytree(uninterrupted, folder)
+    config, before = workdir.read_config(folder), (folder / "results.json").exists()
+    scored = runs.score_all
+
+    def meanwhile(*given):
+        workdir.write_json(folder / "config.json", workdir.to_json(other))
+        return scored(*given)
+
+    monkeypatch.setattr(runs, "score_all", meanwhile)
+    with pytest.raises(workdir.WorkDirError, match="begun anew or changed while it was scored"):
+        runs.evaluate_run(config, folder, tiny_splits())
+    assert (folder / "results.json").exists() == before
 
 
 def test_settings_can_be_chosen_on_persons_held_out_without_a_look_at_the_test_persons(tmp_path, capsys):

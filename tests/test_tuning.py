@@ -25,6 +25,13 @@ def test_settings_of_the_user_are_kept():
     assert others == {tuning.XLA: f"--xla_dump_to=there {FLAG}"}
 
 
+def test_a_cpu_that_acts_as_several_devices_has_threads_for_all_of_them():
+    forced = {tuning.XLA: "--xla_force_host_platform_device_count=8"}
+    assert tuning.tuned(forced, "", "0.9.2") == forced | {tuning.THREADS: "32"}
+    theirs = forced | {tuning.THREADS: "3"}
+    assert tuning.tuned(theirs, "", "0.9.2") == theirs
+
+
 @pytest.mark.parametrize("jaxlib", ["0.9.2", "0.99.0", "1.11.0"])
 def test_what_reads_none_of_the_settings_is_left_alone(jaxlib):
     assert tuning.tuned({"A": "b"}, "", jaxlib) == {"A": "b"}

@@ -211,6 +211,24 @@ def test_every_group_keeps_its_names_apart():
     assert len(names) == len(set(names))
 
 
+def test_places_where_no_run_can_lie_are_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WorkDirError, match="file is a file; name a folder"):
+        workdirs.check_usable(tmp_path / "file", CONFIG, resume=False, overwrite=False)
+    with pytest.raises(WorkDirError, match=r"a folder's name has a \["):
+        workdirs.check_usable(tmp_path / "paper [2016]" / "run", CONFIG, resume=False, overwrite=False)
+    with pytest.raises(OSError, match="name another place or see"):
+        workdirs.write_atomically(tmp_path, b"")
+
+
+def test_a_run_called_as_a_part_of_one_is_a_run(tmp_path):
+    for name in ("paper", "run"):
+        (tmp_path / name / "paper").mkdir(parents=True)
+        (tmp_path / name / "config.json").touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in workdirs.folders_below(tmp_path)]
+    assert found == [".", "paper", "run"]
+
+
 def test_folders_are_found_once_whatever_links_lead_to_them(tmp_path):
     (tmp_path / "sweep" / "seed=0" / "checkpoints" / "8").mkdir(parents=True)
     (tmp_path / "sweep" / "seed=0" / "up").symlink_to("..")
