@@ -1,6 +1,7 @@
 """Training (section IV, V.B): state, the compiled step, and the loop that runs, saves and resumes it."""
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -136,7 +137,13 @@ def check_finite(broken_at: int, checkpoints: Checkpoints) -> None:
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT or SIGTERM into a question asked between steps; a second SIGINT interrupts at once."""
+    """Turns the first SIGINT or SIGTERM into a question asked between steps; a second SIGINT interrupts at once.
+
+    In a thread that is not the main one nothing asks: signals are the main one's.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
     asked = []
 
     def ask(number: int, _: Any) -> None:

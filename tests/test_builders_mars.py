@@ -11,7 +11,7 @@ import official_trees as trees
 import pytest
 import scipy.io
 
-from data_builders import load, prepare, records
+from data_builders import load, prepare, records, sources
 from data_builders.counts import check_published, count, differences
 from data_builders.mars import PUBLISHED, claims_whole, find_info, read_tables
 from reid_jax.config import DataConfig
@@ -327,3 +327,14 @@ def test_a_full_disk_is_a_clear_error(tmp_path):
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
     assert "OSError:" in output and "cannot be written" in output and "are free on this disk" in output
     assert not prepared(tmp_path)
+
+
+def test_a_deflated_member_with_other_bytes_is_named(tmp_path):
+    place, content = tmp_path / "frames.zip", np.random.default_rng(0).integers(0, 9, 5000).astype(np.uint8).tobytes()
+    with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/1.jpg", content)
+    whole = bytearray(place.read_bytes())
+    whole[60:72] = bytes(12)
+    place.write_bytes(whole)
+    with pytest.raises(ValueError, match=f"{place}: a/1.jpg is damaged.*download this file again"):
+        sources.open_source(place).read("a/1.jpg")

@@ -1,14 +1,17 @@
 """Shares of attention: against sums over pixels, and of uniform attention itself."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
 import pytest
 from tiny_runs import tiny_config, tiny_tracklets
 
+from experiments import attention
 from reid_jax import grounding, network
-from reid_jax.tracklets import DISTRACTOR
+from reid_jax.studies import Study
+from reid_jax.tracklets import DISTRACTOR, Splits
 
 
 @pytest.mark.parametrize("grid", [(4, 2), (7, 7), (6, 3)])
@@ -76,3 +79,15 @@ def test_data_without_truth_is_refused():
     variables = network.initialise(built, jax.random.key(0))
     with pytest.raises(ValueError, match="no box and visible"):
         grounding.measure(built, variables, tiny_tracklets(4))
+
+
+def test_the_program_prints_and_keeps_what_was_measured(tmp_path, capsys):
+    tracklets = with_truth(tiny_tracklets(4, extras=True))
+    built = network.build(tiny_config())
+    variables = network.initialise(built, jax.random.key(0))
+    attention.make(Study(tmp_path, 0, built, variables, Splits(tracklets, tracklets, "drawn")))
+    kept = json.loads((tmp_path / "results" / "attention.json").read_text())
+    where, when = grounding.measure(built, variables, tracklets, attention.SEEN)
+    assert kept["location"] == pytest.approx(dataclasses.asdict(where))
+    assert kept["temporal"] == pytest.approx(dataclasses.asdict(when))
+    assert f"{100 * where.attended:.1f}" in capsys.readouterr().out

@@ -15,7 +15,7 @@ import pytest
 from shared_runs import shared_config, train_and_evaluate
 from tiny_runs import metrics_without_time, tiny_config, tiny_splits
 
-from reid_jax import devices, network, runs, train, workdir
+from reid_jax import devices, network, runs, train, tuning, workdir
 from reid_jax.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -31,7 +31,7 @@ def start(count, local, place, *jobs):
     command = [sys.executable, str(TESTS / "shared_runs.py"), str(count), place, *jobs]
     return subprocess.Popen(
         command,
-        env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": path},
+        env=os.environ | {"XLA_FLAGS": flags, tuning.THREADS: str(4 * local), "PYTHONPATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,5 +1,6 @@
 """Training: the schedule, RMSProp against NumPy, which leaves a step changes, one compilation, divergence."""
 
+import threading
 from dataclasses import replace
 
 import jax
@@ -162,3 +163,16 @@ def test_divergence_names_the_step_and_the_last_good_checkpoint_which_loads(tmp_
     assert all(np.isfinite(leaf).all() for leaf in good.values())
     with pytest.raises(train.Diverged, match="step 2 gave"):
         runs.fit_run(config, tmp_path / "run", tiny_splits())
+
+
+def test_outside_the_main_thread_training_asks_no_signals():
+    asked = []
+
+    def enter():
+        with train.stop_requests() as stop:
+            asked.append(stop())
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert asked == [False]
