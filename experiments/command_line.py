@@ -96,7 +96,7 @@ def check_place(output: Path, kind: Literal["file", "folder"]) -> None:
         raise ValueError(f"{output.parent} is no folder, in which {output.name} would lie; make it first")
     if output.exists() and output.is_dir() != (kind == "folder"):
         raise ValueError(f"{output} is there and is no {kind}; name another --output")
-    if not os.access(output if output.exists() and kind == "folder" else output.parent, os.W_OK):
+    if not os.access(output if output.is_dir() else output.parent, os.W_OK):
         raise ValueError(f"{output} cannot be written: see to its folder's permissions or name another --output")
 
 

@@ -5,10 +5,10 @@ As in:
     python -m experiments.table4 --workdir runs/mars
 
 All rows pool the same hidden states, those of the run's network, so what differs is the pooling alone: no row has the
-attended features that `--represent both` puts beside them. The paper's
-max pooling is of a network trained with it: train one with `--pooling max` (or `average`) to compare those. Fisher
-vectors cannot be trained through: a mixture is fitted on the train tracklets' frame-level states. The two Fisher rows
-differ in what a descriptor is (see `reid_jax.fisher`): a frame's state averaged over the grid, or each region's.
+attended features that `--represent both` puts beside them. The paper's max pooling is of a network trained with it:
+train one with `--pooling max` (or `average`) to compare those. Fisher vectors cannot be trained through: a mixture is
+fitted on the train tracklets' frame-level states. The two Fisher rows differ in what a descriptor is (see
+`reid_jax.fisher`): a frame's state averaged over the grid, or each region's.
 The table is also written to WORKDIR/paper/table4.json.
 
 Rank-1 and mAP on the MARS subset (8 frames a tracklet, mars_official, preset `default`, seed 0), beside the paper's

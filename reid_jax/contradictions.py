@@ -55,7 +55,7 @@ def problems(config: Config) -> list[str]:
 
 def _strange(config: Config, settings: dict[str, Any]) -> list[str]:
     """Values that are not of their settings' kind: a command line refuses them, a file or a script may hold them."""
-    types = _types(type(config))
+    types = setting_types(type(config))
     choices = {name: typing.get_args(kind) for name, kind in types.items() if typing.get_origin(kind) is Literal}
     whole = [name for name, kind in types.items() if kind is int]
     return [
@@ -70,11 +70,11 @@ def _strange(config: Config, settings: dict[str, Any]) -> list[str]:
 
 
 @cache
-def _types(kind: type) -> dict[str, Any]:
-    """The type of every setting, those of groups too."""
+def setting_types(kind: type) -> dict[str, Any]:
+    """The type of every setting of a class by its name, those of its groups too."""
     found = {}
     for name, of in typing.get_type_hints(kind).items():
-        found |= _types(of) if dataclasses.is_dataclass(of) else {name: of}
+        found |= setting_types(of) if dataclasses.is_dataclass(of) else {name: of}
     return found
 
 

@@ -79,12 +79,7 @@ PROTOCOLS: Mapping[str, Callable[[TrackletTable], RetrievalTask]] = {
 
 def check_matched(task: RetrievalTask) -> None:
     """Raises ValueError where no probe has a match, so that nothing could be scored."""
-    gallery = set(zip(task.gallery_person.tolist(), task.gallery_camera.tolist(), strict=True))
-    cameras: dict[int, set[int]] = {}
-    for person, camera in gallery:
-        cameras.setdefault(person, set()).add(camera)
-    probes = zip(task.probe_person.tolist(), task.probe_camera.tolist(), strict=True)
-    if not any(cameras.get(person, set()) - {camera} for person, camera in probes):
+    if not any(len(matches(task, probe)[0]) for probe in range(len(task.probe_rows))):
         raise ValueError(
             f"none of the {len(task.probe_rows)} probes of {task.protocol} has a match among {len(task.gallery_rows)} "
             "gallery tracklets: a match is its person in another camera; check the tracklets' persons and cameras, or "

@@ -141,9 +141,8 @@ def checkpoint_steps(workdir: Path, choice: Literal["best", "last"]) -> tuple[in
     workdirs.read_config(workdir)
     best = latest = None
     if (workdir / workdirs.CHECKPOINTS).exists():
-        checkpoints = Checkpoints(workdir / workdirs.CHECKPOINTS, read_only=True)
-        best, latest = checkpoints.best(), checkpoints.latest()
-        checkpoints.close()
+        with closing(Checkpoints(workdir / workdirs.CHECKPOINTS, read_only=True)) as checkpoints:
+            best, latest = checkpoints.best(), checkpoints.latest()
     if best is None or latest is None:
         raise workdirs.WorkDirError(f"{workdir} has no checkpoint yet; train it first, with --resume")
     return (best if choice == "best" else latest), latest

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jax
 from jaxtyping import Array, Float
 
+from reid_jax import contradictions
 from reid_jax.config import Config
 
 Number = float | Float[Array, ""]
@@ -27,10 +28,7 @@ def is_on(number: Number) -> bool:
 
 def setting_types() -> dict[str, Any]:
     """The type of every setting by its name."""
-    found = {}
-    for name, kind in typing.get_type_hints(Config).items():
-        found.update(typing.get_type_hints(kind) if is_dataclass(kind) else {name: kind})
-    return found
+    return contradictions.setting_types(Config)
 
 
 def parse_value(name: str, text: str) -> Any:

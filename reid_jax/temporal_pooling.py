@@ -78,8 +78,8 @@ def pool(
 
     Tracklets are pooled whole, whatever `clip_frames` says: the network's own pooling then gives the states' part of
     its own embedding, before any neck. `attention` weighs frames by the learned score, which is untrained (all frames
-    alike) in a network trained with another pooling. Fisher vectors (Eq. 10) are
-    `improved` or as the equation gives them, and named `Fisher vectors, READING`.
+    alike) in a network trained with another pooling. Fisher vectors (Eq. 10) are `improved` or as the equation gives
+    them, and named `Fisher vectors, READING`.
     """
     pooled = _pool(networks.program(network), variables, dict(mixtures), batch, poolings, improved)
     # A compiled function gives dictionaries back in the order of their keys.

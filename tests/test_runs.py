@@ -188,7 +188,7 @@ def test_a_signal_to_the_whole_group_with_its_worker_processes_still_saves(numbe
     assert_same_state(last_state(KILLED, tmp_path / "workers"), last_state(KILLED, uninterrupted))
 
 
-def test_worker_processes_leave_signals_to_the_main_one_and_end_with_it():
+def test_worker_processes_leave_signals_to_the_main_one():
     """As a scheduler sends them, to every process of a job; the main process is that of the test."""
     process = multiprocessing.get_context("spawn").Process(target=linger, daemon=True)
     process.start()
