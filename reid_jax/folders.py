@@ -1,11 +1,13 @@
 """Folders of images that are tracklets: a user's own, in the order of their names."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from reid_jax.tracklets import DISTRACTOR, Tracklets, TrackletTable
 
@@ -13,23 +15,40 @@ IMAGES = {".jpg", ".jpeg", ".png"}
 LEFTOVERS = ("__MACOSX",)
 
 
+@dataclass(frozen=True)
+class Images(Sequence[bytes]):
+    """Encoded images that are read from their files as they are asked for, so that a large gallery needs no memory."""
+
+    paths: Sequence[Path]
+
+    def __getitem__(self, number: int) -> bytes:
+        return self.paths[number].read_bytes()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
 def read_folders(folder: Path) -> Tracklets:
     """Every subfolder's images as one tracklet, sorted; persons and cameras are unknown. Hidden names are left out.
+
+    Every image is looked at once, and read again where the tracklet is used.
 
     Raises:
         ValueError: there is no subfolder, or one without images, or one with a file that is no image.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; give one that holds a folder of images for each tracklet")
-    records, names = [], []
-    for place in (path for path in seen(folder) if path.is_dir()):
-        records.append({"frames": [_image(path) for path in images_of(place)]})
-        names.append(place.name)
-    if not records:
+    places = [path for path in seen(folder) if path.is_dir()]
+    if not places:
         raise ValueError(f"{folder} holds no folders; each tracklet's images go into a folder of their own")
-    count = len(records)
+    records, count = [], len(places)
+    for place in tqdm(places, desc=f"looking through {folder.name}", unit="tracklet", leave=False):
+        paths = images_of(place)
+        for path in paths:
+            _check_image(path)
+        records.append({"frames": Images(paths)})
     length = np.array([len(record["frames"]) for record in records])
-    unknown = np.full(count, DISTRACTOR)
+    unknown, names = np.full(count, DISTRACTOR), [place.name for place in places]
     table = TrackletTable(unknown, np.ones(count, np.int64), length, np.zeros(count, bool), names)
     return Tracklets(table, records, np.arange(count))
 
@@ -58,12 +77,11 @@ def joined(first: Tracklets, second: Tracklets) -> Tracklets:
     return Tracklets(table, records, np.arange(len(records)))
 
 
-def _image(path: Path) -> bytes:
-    """The bytes of an image that can be decoded."""
+def _check_image(path: Path) -> None:
+    """Raises ValueError for a file that cannot be decoded."""
     data = path.read_bytes()
     if not data or cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8) is None:
         raise ValueError(f"{path} is no whole JPEG or PNG image ({len(data)} bytes); replace it or take it away")
-    return data
 
 
 def seen(folder: Path) -> Iterator[Path]:

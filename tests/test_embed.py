@@ -37,7 +37,14 @@ def test_folders_and_frames_are_sorted(tmp_path):
     found = read_folders(tmp_path)
     assert found.table.name == ["walker_a", "walker_b"]
     np.testing.assert_array_equal(found.table.length, [11, 2])
-    assert found.encoded(0) == [frame("walker_a", number) for number in range(11)]
+    assert list(found.encoded(0)) == [frame("walker_a", number) for number in range(11)]
+
+
+def test_images_are_read_when_they_are_used(tmp_path):
+    make(tmp_path, walker=3)
+    found = read_folders(tmp_path)
+    (tmp_path / "walker" / "001.jpg").write_bytes(frame("another", 7))
+    assert found.encoded(0)[1] == frame("another", 7)
 
 
 @pytest.mark.parametrize("lengths", [{}, {"empty": 0}])
@@ -162,10 +169,19 @@ def test_a_search_ranks_as_evaluation_does(tmp_path, settings):
     assert picture.shape[1] > picture.shape[0] > 200 and picture.std() > 10
 
 
-def test_in_a_folder_against_itself_no_tracklet_finds_itself(tmp_path):
-    config, folder = tiny_config(steps=2), tmp_path / "run"
+def test_in_a_folder_against_itself_no_tracklet_finds_itself_and_each_is_embedded_once(tmp_path, monkeypatch):
+    config, folder, watched = tiny_config(steps=2), tmp_path / "run", []
     fit(config, folder)
     write(tmp_path / "own", tiny_splits().test, 4)
+    watch = search.clips.watch
+    monkeypatch.setattr(
+        search.clips, "watch", lambda study, rows, *rest: watched.append((study, rows)) or watch(study, rows, *rest)
+    )
+    search.main(folder, tmp_path / "own", tmp_path / "own", tmp_path / "pictured", pictured=2)
+    ((study, rows),) = watched
+    assert len(study.splits.test) == 4
+    first = [name for name, _ in ranking(tmp_path / "pictured" / "ranking.csv")["0"]]
+    assert [study.splits.test.table.name[row] for row in rows[:4]] == ["0", *first]
     search.main(folder, tmp_path / "own", tmp_path / "own", tmp_path / "found", pictured=0)
     found = ranking(tmp_path / "found" / "ranking.csv")
     assert {probe: sorted(name for name, _ in lines) for probe, lines in found.items()} == {
