@@ -85,8 +85,10 @@ def mars_info(root: Path, split: str, tracklets: Sequence[tuple[int, int, int, i
 
 
 def write_matrix(path: Path, key: str, matrix: np.ndarray) -> None:
-    """A MATLAB file of one matrix."""
-    scipy.io.savemat(path, {key: matrix})
+    """A MATLAB file of one matrix; its first 116 bytes, a text, would say when it was made."""
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, {key: matrix})
+    path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(116) + buffer.getvalue()[116:])
 
 
 def mars_tree(root: Path, zipped: bool = True) -> Path:
