@@ -51,8 +51,7 @@ def main(
     wanted, itself = folders.read_folders(probes), probes.resolve() == gallery.resolve()
     known = wanted if itself else folders.read_folders(gallery)
     study = studies.of_tracklets(workdir, wanted if itself else folders.joined(wanted, known))
-    first = 0 if itself else len(wanted)
-    distances = compare(study, len(wanted), first)
+    distances = compare(study, len(wanted), len(known))
     if itself:
         np.fill_diagonal(distances, np.inf)
     if not np.isfinite(distances).any():
@@ -61,13 +60,13 @@ def main(
     output.mkdir(exist_ok=True)
     write_ranking(output / "ranking.csv", wanted, known, order, distances)
     if pictured:
-        draw(output / "ranking", study, order[:pictured], distances, first)
+        draw(output / "ranking", study, order[:pictured], distances)
     files = "ranking.csv and ranking.png" if pictured else "ranking.csv"
     print(f"{output}: {files}, the {order.shape[1]} nearest of {len(known)} for each of {len(wanted)} probes")
 
 
-def compare(study: Study, probes: int, first: int) -> Float[np.ndarray, "Q G"]:
-    """The run's distances of the study's first tracklets, so many, from the gallery, which begins at row `first`.
+def compare(study: Study, probes: int, gallery: int) -> Float[np.ndarray, "Q G"]:
+    """The run's distances of the study's first tracklets, so many, from its last, so many; both may be all of them.
 
     Raises:
         reid_jax.workdir.WorkDirError: it compares by Eq. 8's similarity what that was not trained on.
@@ -78,7 +77,7 @@ def compare(study: Study, probes: int, first: int) -> Float[np.ndarray, "Q G"]:
         raise WorkDirError(
             f"{study.workdir} compares by similarity, and v and c of Eq. 8 do not fit whitened embeddings"
         )
-    sides, learned = (both[:probes], both[first:]), (similarity.get("v"), similarity.get("c"))
+    sides, learned = (both[:probes], both[-gallery:]), (similarity.get("v"), similarity.get("c"))
     return np.array(retrieval.distance_matrix(*sides, distance, BLOCK, *learned))
 
 
@@ -100,11 +99,10 @@ def write_ranking(
     write_atomically(path, text.getvalue().encode())
 
 
-def draw(
-    path: Path, study: Study, order: Int[np.ndarray, "P top"], distances: Float[np.ndarray, "Q G"], first: int
-) -> None:
-    """The first probes, each beside its nearest; the study's rows begin with the probes, the gallery's at `first`."""
+def draw(path: Path, study: Study, order: Int[np.ndarray, "P top"], distances: Float[np.ndarray, "Q G"]) -> None:
+    """The first probes, each beside its nearest; the study's tracklets begin with the probes, the gallery is last."""
     beside, name = min(BESIDE, order.shape[1]), study.splits.test.table.name
+    first = len(name) - distances.shape[1]
     rows = [[probe, *(first + nearest[:beside]).tolist()] for probe, nearest in enumerate(order)]
     seen = iter(clips.watch(study, [row for line in rows for row in line], LONGEST))
     shown = []
