@@ -7,7 +7,7 @@ As in:
 
 import data_builders
 from experiments import command_line
-from reid_jax import devices, runs, workdir
+from reid_jax import devices, scoring, workdir
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     command_line.join(arguments)
     workdir.check_scorable(arguments.workdir, arguments.config)
     splits = devices.first_then_all(lambda: data_builders.load(arguments.config.data))
-    runs.evaluate_run(arguments.config, arguments.workdir, splits)
+    scoring.evaluate_run(arguments.config, arguments.workdir, splits)
 
 
 if __name__ == "__main__":

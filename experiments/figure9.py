@@ -10,7 +10,7 @@ WORKDIR/paper/figure9.json, .png and .pdf.
 """
 
 from experiments import finished_run
-from reid_jax import comparison, evaluate, figures, learnt_metrics, pictures, products, published, runs
+from reid_jax import comparison, evaluate, figures, learnt_metrics, pictures, products, published, scoring
 from reid_jax.retrieval import RetrievalResult, results_record
 from reid_jax.studies import Study
 
@@ -21,7 +21,7 @@ CURVES = {
     "ours + LFDA": published.LFDA,
     "ours + KISSME": published.KISSME,
     "RCN": published.RCN,
-    runs.HISTOGRAM: None,
+    scoring.HISTOGRAM: None,
 }
 """Curves in the order of their colours, and the paper's row for each."""
 
@@ -33,7 +33,7 @@ def curves(study: Study) -> dict[str, RetrievalResult]:
     for name, metric in (("ours + LFDA", learnt_metrics.PCA_LFDA), ("ours + KISSME", learnt_metrics.PCA_KISSME)):
         sides = evaluate.map_sides(study.sides, learnt[metric])
         found[name] = comparison.euclidean(sides, study.task, study.config)
-    return found | {runs.HISTOGRAM: evaluate.evaluate_histogram(study.splits.test, study.config)}
+    return found | {scoring.HISTOGRAM: evaluate.evaluate_histogram(study.splits.test, study.config)}
 
 
 def make(study: Study) -> products.Product:
@@ -51,7 +51,7 @@ def make(study: Study) -> products.Product:
     product = products.make(
         NAME,
         "Fig. 9: CMC curves",
-        f"The metrics are learnt on the run's train tracklets and compare by Euclidean distance. {runs.HISTOGRAM}: "
+        f"The metrics are learnt on the run's train tracklets and compare by Euclidean distance. {scoring.HISTOGRAM}: "
         "what colour alone can do.",
         study.provenance(),
         ("", *comparison.HEADINGS),

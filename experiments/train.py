@@ -13,7 +13,7 @@ from functools import partial
 
 import data_builders
 from experiments import command_line
-from reid_jax import devices, runs, workdir
+from reid_jax import devices, runs, scoring, workdir
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
         if devices.is_first():
             print(f"stopped and saved; go on with --resume --workdir {arguments.workdir}")
         sys.exit(command_line.STOPPED)
-    runs.evaluate_run(arguments.config, arguments.workdir, splits)
+    scoring.evaluate_run(arguments.config, arguments.workdir, splits)
 
 
 if __name__ == "__main__":

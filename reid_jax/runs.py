@@ -1,20 +1,17 @@
-"""A whole run in a work directory: train, evaluate, leave everything behind; and taking a finished run up again."""
+"""A run in a work directory: trained there, left with all it is resumed from, and taken up again."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
-from jaxtyping import Float
-from rich.console import Console
-from rich.table import Table
 
-from reid_jax import devices, evaluate, locking, origin, pictures, train, whitening
+from reid_jax import devices, evaluate, locking, origin, train
 from reid_jax import network as networks
 from reid_jax import workdir as workdirs
 from reid_jax.checkpoints import Checkpoints
@@ -25,13 +22,9 @@ from reid_jax.metrics_log import MetricsLog, NoLog
 from reid_jax.model import Parameters
 from reid_jax.network import Network
 from reid_jax.protocols import PROTOCOLS, check_matched
-from reid_jax.results import FIGURES, compared_by, file_name, record
-from reid_jax.retrieval import RetrievalResult, results_record
 from reid_jax.sampling import index_pairs
 from reid_jax.tracklets import Splits, Tracklets, hold_out
 from reid_jax.train import TrainState
-
-TRAINED, UNTRAINED, AVERAGE, HISTOGRAM = "trained", "untrained network", "average-pooled features", "HSV histogram"
 
 
 def feature_readers(network: Network, variables: Parameters, tracklets: Tracklets) -> ReaderOf | None:
@@ -167,55 +160,6 @@ def load_run(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -
     return network, state.served
 
 
-def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any]:
-    """Scores a run's chosen checkpoint on the configured persons, prints the table, and writes results and pictures.
-
-    `config` may differ from the run's own in how it evaluates. Returns what results.json holds. Of several processes
-    all call this, and the first one writes.
-    """
-    origin.check(workdir, splits)
-    mesh = devices.mesh(config.train.devices)
-    step, trained = checkpoint_steps(workdir, config.evaluate.checkpoint)
-    network, variables = load_run(workdir, step, mesh)
-    own, network = network.config, replace(network, config=config)
-    scored = scored_persons(config, splits)
-    learnt = whitening_of(network, variables, workdir, step, splits, mesh) if config.evaluate.whitening else None
-    rows = score_all(network, variables, scored, mesh, learnt)
-    results = {
-        **results_record(rows[TRAINED]),
-        **record(own, config, step, trained, splits.description),
-        "extended": origin.extended(workdir, own.train),
-        "baselines": {name: results_record(row) for name, row in rows.items() if name != TRAINED},
-    }
-    if not devices.is_first():
-        return results
-    if workdirs.read_config(workdir) != own:
-        raise workdirs.WorkDirError(
-            f"{workdir} was begun anew or changed while it was scored, and these results are not of what it holds now: "
-            "evaluate it again"
-        )
-    print_results(results, rows)
-    workdirs.write_json(workdir / workdirs.RESULTS, results)
-    (workdir / "results").mkdir(exist_ok=True)
-    workdirs.write_json(workdir / "results" / file_name(results), results)
-    pictures.save_cmc(workdir / "cmc.png", {name: row.cmc for name, row in rows.items()}, results["protocol"])
-    pictures.save_attention(workdir / "attention.png", network, devices.own(variables), scored)
-    return results
-
-
-def whitening_of(
-    network: Network, variables: Parameters, workdir: Path, step: int, splits: Splits, mesh: Mesh | None = None
-) -> Float[np.ndarray, "E E"]:
-    """The map that whitens by the persons a run was trained on: the one kept in its work directory, or a new one."""
-    key = whitening.key(network.config, step)
-    found = whitening.kept(workdir, key)
-    if devices.anywhere(found is None):
-        readers = feature_readers(network, variables, splits.train)
-        found = whitening.learnt(network, variables, divided(network.config, splits)[0], readers, mesh)
-        whitening.keep(workdir, found, key)
-    return found
-
-
 def scored_persons(config: Config, splits: Splits) -> Tracklets:
     """The tracklets that the final table is of: of the test persons, or of those held out of training."""
     if config.evaluate.persons == "test":
@@ -226,37 +170,3 @@ def scored_persons(config: Config, splits: Splits) -> Tracklets:
 def divided(config: Config, splits: Splits) -> tuple[Tracklets, Tracklets | None]:
     """The train split's tracklets that a run is trained on, and those of its held-out persons, if there are any."""
     return hold_out(splits.train, config.data.validation_persons, config.seed)
-
-
-def score_all(
-    network: Network,
-    variables: Parameters,
-    test: Tracklets,
-    mesh: Mesh | None = None,
-    learnt: Float[np.ndarray, "E R"] | None = None,
-) -> dict[str, RetrievalResult]:
-    """The trained network's result, behind a `learnt` map if there is one, and, where `baselines` is set, what it must
-    improve on, by the same evaluator."""
-    readers = feature_readers(network, variables, test)
-    rows = {TRAINED: evaluate.evaluate_network(network, variables, test, readers, mesh, learnt)}
-    if network.config.evaluate.baselines:
-        untrained = devices.replicate(networks.initialise(network, jax.random.key(network.config.seed)), mesh)
-        rows[UNTRAINED] = evaluate.evaluate_network(network, untrained, test, readers, mesh)
-        rows[AVERAGE] = evaluate.evaluate_average(network, untrained, test, readers, mesh)
-        rows[HISTOGRAM] = evaluate.evaluate_histogram(test, network.config)
-    return rows
-
-
-def print_results(results: dict[str, Any], rows: dict[str, RetrievalResult]) -> None:
-    """The final table, with the probes that were scored and skipped."""
-    whose = "" if results["persons"] == "test" else ", persons held out of training"
-    compared = f"{compared_by(results)}, AP {results['average_precision']}"
-    title = f"{results['data']}{whose}: {results['protocol']}, {compared}"
-    table = Table(title=title)
-    for column in ("", "rank-1", "rank-5", "rank-10", "rank-20", "mAP", "probes", "skipped", "gallery"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name, row in rows.items():
-        scored = results_record(row)
-        percent = [f"{scored[key]:.1f}" for key in FIGURES]
-        table.add_row(name, *percent, *(str(scored[key]) for key in ("probes", "skipped", "gallery")))
-    Console(width=120).print(table)

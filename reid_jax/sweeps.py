@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from reid_jax import devices, origin, results, runs, trials
+from reid_jax import devices, origin, results, runs, scoring, trials
 from reid_jax import workdir as workdirs
 from reid_jax.config import Config, DataConfig
 from reid_jax.settings import change, in_words, parse_value
@@ -181,7 +181,7 @@ def run_sweep(
             try:
                 if isinstance(result, Exception):
                     raise result
-                runs.evaluate_run(run.config, root / run.name, tracklets[run.name])
+                scoring.evaluate_run(run.config, root / run.name, tracklets[run.name])
             except Exception as error:
                 failed[run.name] = error
                 if not isinstance(error, ValueError | OSError | Diverged):

@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 from tiny_runs import tiny_config, tiny_splits
 
-from reid_jax import devices, runs, train, trials, workdir
+from reid_jax import devices, runs, scoring, train, trials, workdir
 
 # Everything that mixes the clips of a mini-batch: cross pairs, triplets, both kinds of batch statistics. The steps are
 # short because RMSProp divides by the gradient's size: where it is near 0, rounding alone decides the sign of a step.
@@ -50,7 +50,7 @@ def train_and_evaluate(folder: Path, steps: int, count: int) -> None:
     config, splits, resume = shared_config(steps, count), tiny_splits(), folder.exists()
     devices.first_alone(lambda: workdir.open_workdir(folder, config, resume=resume, overwrite=False))
     assert runs.fit_run(config, folder, splits)
-    runs.evaluate_run(config, folder, splits)
+    scoring.evaluate_run(config, folder, splits)
 
 
 def train_together(folder: Path, steps: int, count: int) -> None:
@@ -61,7 +61,7 @@ def train_together(folder: Path, steps: int, count: int) -> None:
         workdir.open_workdir(place, config, resume=False, overwrite=False)
     assert trials.fit_runs(found) == [True] * 3
     for run in found:
-        runs.evaluate_run(*run)
+        scoring.evaluate_run(*run)
 
 
 def main(count: str, place: str, *jobs: str) -> None:

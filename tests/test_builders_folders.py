@@ -10,7 +10,7 @@ from data_builders import load, prepare
 from data_builders.folders import Folders
 from data_builders.load import prepared_folders
 from experiments import command_line
-from reid_jax import runs, workdir
+from reid_jax import runs, scoring, workdir
 from reid_jax.config import DataConfig
 from reid_jax.presets import preset
 from reid_jax.protocols import PROTOCOLS
@@ -107,6 +107,6 @@ def test_the_program_trains_and_evaluates_on_it(tmp_path):
     splits = load(arguments.config.data)
     workdir.open_workdir(arguments.workdir, arguments.config, resume=False, overwrite=False)
     assert runs.fit_run(arguments.config, arguments.workdir, splits)
-    results = runs.evaluate_run(arguments.config, arguments.workdir, splits)
+    results = scoring.evaluate_run(arguments.config, arguments.workdir, splits)
     assert (results["dataset"], results["probes"], results["gallery"]) == ("folders", 4, 6)
     assert 0 < results["map"] <= 100 and np.isfinite(results["baselines"]["HSV histogram"]["map"])

@@ -8,7 +8,7 @@ import pytest
 from tiny_runs import fit, tiny_config, tiny_splits
 
 from experiments import embed, search
-from reid_jax import evaluate, network, runs, whitening, workdir
+from reid_jax import evaluate, network, runs, scoring, whitening, workdir
 from reid_jax.folders import images_of, read_folders
 from reid_jax.retrieval import distance_matrix
 
@@ -127,7 +127,7 @@ def test_a_run_that_whitens_embeds_as_its_evaluation_compares(tmp_path):
     write(tmp_path / "own", tracklets, 3)
     with pytest.raises(workdir.WorkDirError, match="evaluate the run under its own settings"):
         embed.main(folder, tmp_path / "own", tmp_path / "found.npz")
-    runs.evaluate_run(config, folder, tiny_splits())
+    scoring.evaluate_run(config, folder, tiny_splits())
     embed.main(folder, tmp_path / "own", tmp_path / "found.npz")
     trained, variables = runs.load_run(folder)
     plain = evaluate.embed(lambda batch: network.embed_clips(trained, variables, batch), tracklets, config)[:3]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from tiny_runs import fit, tiny_config, tiny_splits, tiny_tracklets
 
-from reid_jax import locking, origin, results, runs, studies, sweeps, workdir
+from reid_jax import locking, origin, results, runs, scoring, studies, sweeps, workdir
 from reid_jax.settings import change
 from reid_jax.sweeps import Axis
 from reid_jax.tracklets import Splits
@@ -44,7 +44,7 @@ def test_a_run_is_neither_scored_nor_resumed_nor_studied_on_other_data(tmp_path)
     workdir.open_workdir(folder, longer, resume=True, overwrite=False)
     named = r"run was trained on tiny, drawn; what is loaded now is tiny, the other way round.*--manual-dir"
     for use in (
-        lambda: runs.evaluate_run(CONFIG, folder, other),
+        lambda: scoring.evaluate_run(CONFIG, folder, other),
         lambda: runs.fit_run(longer, folder, other),
         lambda: studies.take_up(CONFIG, folder, other),
     ):
@@ -53,10 +53,10 @@ def test_a_run_is_neither_scored_nor_resumed_nor_studied_on_other_data(tmp_path)
     assert sorted(folder.glob("checkpoints/*")) == checkpoints and not (folder / "results.json").exists()
     assert runs.fit_run(longer, folder, tiny_splits())
     (folder / workdir.ORIGIN).unlink()
-    runs.evaluate_run(longer, folder, tiny_splits())  # a run of an earlier version, which wrote nothing down
+    scoring.evaluate_run(longer, folder, tiny_splits())  # a run of an earlier version, which wrote nothing down
     (folder / workdir.ORIGIN).write_text("[]")
     with pytest.raises(workdir.WorkDirError, match=r"origin.json cannot be read"):
-        runs.evaluate_run(longer, folder, tiny_splits())
+        scoring.evaluate_run(longer, folder, tiny_splits())
 
 
 def test_a_sweep_does_not_take_runs_of_another_download_for_its_own(tmp_path):
@@ -78,7 +78,7 @@ def test_a_training_that_was_made_longer_says_so_where_its_rate_had_a_plan(tmp_p
         fit(config, tmp_path / name)
         if config.train.steps < 4:
             fit(change(config, {"steps": 4}), tmp_path / name, resume=True)
-        runs.evaluate_run(change(config, {"steps": 4}), tmp_path / name, tiny_splits())
+        scoring.evaluate_run(change(config, {"steps": 4}), tmp_path / name, tiny_splits())
     finished, problems = results.collect(tmp_path)
     assert not problems
     assert {one.workdir.name: results.extended(one.results) for one in finished} == {

@@ -11,7 +11,7 @@ import pytest
 from tiny_runs import fit, tiny_config, tiny_splits, tiny_tracklets
 
 from experiments import figure5a, figure5b, figure6, figure7, figure8, figure9, figure10, many_runs
-from reid_jax import clips, failures, focus, held_out, lengths, network, runs, strips, studies, workdir
+from reid_jax import clips, failures, focus, held_out, lengths, network, scoring, strips, studies, workdir
 from reid_jax.data import FrameReader, pad_clip, stack_clips
 from reid_jax.metrics_log import MetricsLog
 from reid_jax.pictures import evenly
@@ -147,7 +147,7 @@ def test_figure_9_holds_the_runs_own_curve(study):
     figure9.make(study)
     found = read(study.workdir, "figure9")
     np.testing.assert_allclose(found["values"]["cmc"]["ours"], study.score(study.sides).cmc)
-    assert set(found["values"]["cmc"]) == {"ours", "ours + LFDA", "ours + KISSME", runs.HISTOGRAM}
+    assert set(found["values"]["cmc"]) == {"ours", "ours + LFDA", "ours + KISSME", scoring.HISTOGRAM}
     for row in found["rows"]:
         curve = found["values"]["cmc"][row[0]]
         assert row[1] == pytest.approx(100 * curve[0]) and curve == sorted(curve)

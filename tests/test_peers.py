@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_runs import fit, take_batches, tiny_config, tiny_splits
 
-from reid_jax import identity, losses, objective, peers, runs
+from reid_jax import identity, losses, objective, peers, runs, scoring
 from reid_jax import network as networks
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -126,7 +126,7 @@ def test_peers_run_whole(settings, tmp_path):
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     told = [line for line in logged if "loss" in line]
     assert told and all("identified" in line and "accuracy" not in line for line in told)
-    results = runs.evaluate_run(network.config, tmp_path / "run", tiny_splits())
+    results = scoring.evaluate_run(network.config, tmp_path / "run", tiny_splits())
     assert results["probes"] == 4
 
 

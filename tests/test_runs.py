@@ -1,6 +1,5 @@
-"""Whole runs: going on where one ended, killed and interrupted runs, the best checkpoint, what an evaluation leaves."""
+"""Whole runs: going on where one ended, killed and interrupted runs, the best checkpoint."""
 
-import json
 import multiprocessing
 import os
 import random
@@ -24,7 +23,7 @@ from tiny_runs import (
 )
 
 from reid_jax import network as networks
-from reid_jax import runs, train, workdir, workers
+from reid_jax import runs, scoring, train, workdir, workers
 from reid_jax.metrics_log import MetricsLog
 from reid_jax.settings import change
 
@@ -102,9 +101,9 @@ def test_the_last_checkpoint_is_scored_where_that_is_asked_for(uninterrupted, tm
     best = runs.chosen_step(folder)
     assert runs.chosen_step(folder, "last") == 30 and best in (6, 12, 18, 24, 30)
     last = change(KILLED, {"checkpoint": "last", "baselines": False})
-    results = runs.evaluate_run(last, folder, tiny_splits())
+    results = scoring.evaluate_run(last, folder, tiny_splits())
     assert (results["step"], results["altered"]) == (30, {"checkpoint": "last"})
-    assert runs.evaluate_run(change(last, {"checkpoint": "best"}), folder, tiny_splits())["step"] == best
+    assert scoring.evaluate_run(change(last, {"checkpoint": "best"}), folder, tiny_splits())["step"] == best
     workdir.open_workdir(folder, last, resume=True, overwrite=False)
     assert runs.chosen_step(folder) == 30
 
@@ -232,54 +231,6 @@ def test_metrics_after_resuming_between_two_lines_are_those_of_a_run_that_was_no
     assert metrics_without_time(tmp_path / "resumed") == lines
 
 
-def test_an_evaluation_leaves_results_and_pictures_and_training_helped(tmp_path, capsys):
-    config, folder = tiny_config(steps=120, log_every=40, checkpoint_every=60, validate_every=60), tmp_path / "run"
-    assert fit(config, folder)
-    results = runs.evaluate_run(config, folder, tiny_splits())
-    assert json.loads((folder / "results.json").read_text()) == results
-    assert json.loads((folder / "results" / "mars_official-euclidean.json").read_text()) == results
-    assert results["dataset"] == "walkers" and results["protocol"] == "mars_official"
-    assert results["distance"] == "euclidean" and results["data"] == "tiny, drawn"
-    rows = {runs.TRAINED: results, **results["baselines"]}
-    assert set(rows) == {runs.TRAINED, runs.UNTRAINED, runs.AVERAGE, runs.HISTOGRAM}
-    for row in rows.values():
-        assert (row["probes"], row["gallery"], row["skipped"]) == (4, 14, 0)
-        assert 0 <= row["rank1"] <= row["rank5"] <= row["rank10"] <= row["rank20"] <= 100
-        assert 0 < row["map"] <= 100
-    assert results["map"] > results["baselines"][runs.UNTRAINED]["map"]
-    printed = capsys.readouterr().out
-    assert "mars_official" in printed and f"{results['map']:.1f}" in printed and runs.HISTOGRAM in printed
-    for name in ("cmc.png", "attention.png"):
-        assert (folder / name).read_bytes().startswith(b"\x89PNG")
-
-
-def test_results_are_not_filed_under_a_run_that_was_begun_anew_meanwhile(uninterrupted, tmp_path, monkeypatch):
-    folder, other = tmp_path / "run", tiny_config(learning_rate=0.5)
-    shutil.copytree(uninterrupted, folder)
-    config, before = workdir.read_config(folder), (folder / "results.json").exists()
-    scored = runs.score_all
-
-    def meanwhile(*given):
-        workdir.write_json(folder / "config.json", workdir.to_json(other))
-        return scored(*given)
-
-    monkeypatch.setattr(runs, "score_all", meanwhile)
-    with pytest.raises(workdir.WorkDirError, match="begun anew or changed while it was scored"):
-        runs.evaluate_run(config, folder, tiny_splits())
-    assert (folder / "results.json").exists() == before
-
-
-def test_settings_can_be_chosen_on_persons_held_out_without_a_look_at_the_test_persons(tmp_path, capsys):
-    config = tiny_config(steps=2, validation_persons=3, persons="held_out", baselines=False)
-    fit(config, tmp_path / "run")
-    splits = replace(tiny_splits(), test=tiny_splits().test.take(np.array([0])))  # which would be no task
-    results = runs.evaluate_run(config, tmp_path / "run", splits)
-    assert results["persons"] == "held_out" and (results["probes"], results["gallery"]) == (6, 9)
-    assert "held out of training" in " ".join(capsys.readouterr().out.split())
-    scored = [line["validation_map"] for line in metrics_without_time(tmp_path / "run") if "validation_map" in line]
-    np.testing.assert_allclose(results["map"], scored[-1], rtol=1e-6)
-
-
 def test_a_run_without_checkpoints_cannot_be_loaded(tmp_path):
     workdir.open_workdir(tmp_path / "run", KILLED, resume=False, overwrite=False)
     with pytest.raises(workdir.WorkDirError, match="has no checkpoint yet"):
@@ -304,7 +255,7 @@ def test_runs_that_differ_in_seed_split_and_paths_share_their_programs(tmp_path)
     compiled = []
     for number, one in enumerate((config, others)):
         fit(one, tmp_path / str(number))
-        runs.evaluate_run(one, tmp_path / str(number), tiny_splits())
+        scoring.evaluate_run(one, tmp_path / str(number), tiny_splits())
         compiled.append((train.train_step._cache_size(), networks.embed_clips._cache_size()))
     assert compiled[0] == compiled[1]
     first, second = (metrics_without_time(tmp_path / name)[-1]["loss"] for name in "01")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_runs import fit, tiny_config, tiny_splits
 
-from reid_jax import evaluate, metric_learning, runs, whitening, workdir
+from reid_jax import evaluate, metric_learning, runs, scoring, whitening, workdir
 from reid_jax import network as networks
 from reid_jax.protocols import PROTOCOLS
 from reid_jax.retrieval import score
@@ -19,9 +19,9 @@ def test_whitening_follows_from_the_persons_trained_on_and_is_learnt_once(tmp_pa
     config = tiny_config(steps=2, validation_persons=3, baselines=False, distance="cosine")
     whitened, folder, splits = change(config, {"whitening": 0.5}), tmp_path / "run", tiny_splits()
     fit(config, folder)
-    before = runs.evaluate_run(config, folder, splits)
+    before = scoring.evaluate_run(config, folder, splits)
     assert before["whitening"] == 0 and not (folder / "whitening.npz").exists()
-    results = runs.evaluate_run(whitened, folder, splits)
+    results = scoring.evaluate_run(whitened, folder, splits)
     network, variables = runs.load_run(folder)
     embed = partial(networks.embed_clips, network, variables)
     trained_on, task = runs.divided(config, splits)[0], PROTOCOLS["mars_official"](splits.test.table)
@@ -37,22 +37,22 @@ def test_whitening_follows_from_the_persons_trained_on_and_is_learnt_once(tmp_pa
 
     learn, calls = whitening.learnt, []
     monkeypatch.setattr(whitening, "learnt", lambda *given: calls.append(given) or learn(*given))
-    assert runs.evaluate_run(change(whitened, {"probe_block": 2}), folder, splits)["map"] == results["map"]
+    assert scoring.evaluate_run(change(whitened, {"probe_block": 2}), folder, splits)["map"] == results["map"]
     assert not calls
     (folder / "whitening.npz").write_bytes(b"damaged")
-    assert runs.evaluate_run(whitened, folder, splits)["map"] == results["map"] and len(calls) == 1
-    runs.evaluate_run(change(whitened, {"whitening": 1.0}), folder, splits)
+    assert scoring.evaluate_run(whitened, folder, splits)["map"] == results["map"] and len(calls) == 1
+    scoring.evaluate_run(change(whitened, {"whitening": 1.0}), folder, splits)
     assert len(calls) == 2
 
 
 def test_a_new_run_in_the_same_place_loses_the_map_and_one_that_goes_on_learns_another(tmp_path):
     config, folder, splits = tiny_config(steps=2, whitening=0.5, baselines=False), tmp_path / "run", tiny_splits()
     fit(config, folder)
-    runs.evaluate_run(config, folder, splits)
+    scoring.evaluate_run(config, folder, splits)
     first = whitening.kept_by(config, folder, 2)
     longer = change(config, {"steps": 4})
     fit(longer, folder, resume=True)
-    runs.evaluate_run(longer, folder, splits)
+    scoring.evaluate_run(longer, folder, splits)
     assert not np.array_equal(first, whitening.kept_by(longer, folder, 4))
     workdir.open_workdir(folder, config, resume=False, overwrite=True)
     assert not (folder / "whitening.npz").exists()
