@@ -17,6 +17,7 @@ from reid_jax import comparison, complexity, evaluate, products, published, runs
 from reid_jax import network as networks
 from reid_jax.data import FrameReader, pad_clip, stack_clips
 from reid_jax.presets import preset
+from reid_jax.retrieval import results_record
 from reid_jax.sampling import WHOLE, ClipDraw
 from reid_jax.settings import change
 from reid_jax.sweeps import Outcome
@@ -51,7 +52,7 @@ def assert_own_row(row, run, splits=None, **settings):
     network, variables = runs.load_run(run)
     config, test = tiny_config(**SETTINGS, **settings), (splits or tiny_splits()).test
     function = partial(networks.embed_clips, network, variables)
-    expected = runs.results_record(evaluate.evaluate(function, test, config, variables["head"]["similarity"]))
+    expected = results_record(evaluate.evaluate(function, test, config, variables["head"]["similarity"]))
     assert {name: row[name] for name in expected} == pytest.approx(expected)
 
 
