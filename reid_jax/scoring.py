@@ -51,7 +51,7 @@ def evaluate_run(config: Config, workdir: Path, splits: Splits) -> dict[str, Any
             f"{workdir} was begun anew or changed while it was scored, and these results are not of what it holds now: "
             "evaluate it again"
         )
-    print_results(results, rows)
+    print_results(results)
     workdirs.write_json(workdir / workdirs.RESULTS, results)
     (workdir / "results").mkdir(exist_ok=True)
     workdirs.write_json(workdir / "results" / file_name(results), results)
@@ -92,7 +92,7 @@ def score_all(
     return rows
 
 
-def print_results(results: dict[str, Any], rows: dict[str, RetrievalResult]) -> None:
+def print_results(results: dict[str, Any]) -> None:
     """The final table, with the probes that were scored and skipped."""
     whose = "" if results["persons"] == "test" else ", persons held out of training"
     compared = f"{compared_by(results)}, AP {results['average_precision']}"
@@ -100,8 +100,7 @@ def print_results(results: dict[str, Any], rows: dict[str, RetrievalResult]) -> 
     table = Table(title=title)
     for column in ("", "rank-1", "rank-5", "rank-10", "rank-20", "mAP", "probes", "skipped", "gallery"):
         table.add_column(column, justify="left" if not column else "right")
-    for name, row in rows.items():
-        scored = results_record(row)
-        percent = [f"{scored[key]:.1f}" for key in FIGURES]
-        table.add_row(name, *percent, *(str(scored[key]) for key in ("probes", "skipped", "gallery")))
+    for name, row in {TRAINED: results, **results["baselines"]}.items():
+        percent = [f"{row[key]:.1f}" for key in FIGURES]
+        table.add_row(name, *percent, *(str(row[key]) for key in ("probes", "skipped", "gallery")))
     Console(width=120).print(table)
